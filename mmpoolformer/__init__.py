@@ -1,0 +1,37 @@
+"""PoolFormer and the MetaFormer family as backbones for OpenMMLab.
+
+>>> import torch, mmpoolformer
+>>> features = mmpoolformer.PoolFormer(arch='s12')(torch.rand(1, 3, 224, 224))
+>>> [tuple(f.shape) for f in features]
+[(1, 64, 56, 56), (1, 128, 28, 28), (1, 320, 14, 14), (1, 512, 7, 7)]
+"""
+
+__version__ = '0.1.0'
+
+try:
+    import mmcv  # noqa: F401
+    import mmengine  # noqa: F401
+except ImportError as error:
+    raise ImportError(
+        f'mmpoolformer needs mmengine and mmcv, and {error.name} is not installed.\n'
+        "Install a tested set with:  pip install 'mmpoolformer[onedl]'  "
+        "(or 'mmpoolformer[openmmlab]' for the original packages).\n"
+        'In a clone of the repository, `make install` does it, compiling mmcv once.'
+    ) from error
+
+from mmpoolformer.archs import ARCHS, Arch
+from mmpoolformer.checkpoint import CheckpointError, convert_state_dict, load_pretrained
+from mmpoolformer.models import MetaFormer, PoolFormer
+from mmpoolformer.registry import HOOKS, MODELS
+
+__all__ = [
+    'ARCHS',
+    'HOOKS',
+    'MODELS',
+    'Arch',
+    'CheckpointError',
+    'MetaFormer',
+    'PoolFormer',
+    'convert_state_dict',
+    'load_pretrained',
+]

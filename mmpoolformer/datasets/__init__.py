@@ -1,0 +1,1 @@
+"""Data sets that come with the package. Nothing here imports torch or an OpenMMLab package."""

@@ -1,0 +1,292 @@
+"""MetaFormer, the general architecture: blocks, stages, and the multi-scale backbone."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import torch
+from mmcv.cnn.bricks import DropPath
+from mmengine.model import BaseModule
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.utils.checkpoint import checkpoint
+
+from mmpoolformer.archs import Arch
+from mmpoolformer.checkpoint import convert_own_keys, load_pretrained
+from mmpoolformer.models.layers import ChannelMLP, Downsampling, LayerScale, build_norm
+
+TokenMixer = Callable[[int], nn.Module]
+
+
+class MetaFormerBlock(nn.Module):
+    """Token mixing, then channel mixing, each normalised, scaled and residual.
+
+    ``x + scale1 * mixer(norm1(x))``, then ``x + scale2 * mlp(norm2(x))`` (paper, equations 2, 3),
+    on ``(B, dim, H, W)``.
+
+    Args:
+        dim: Channels.
+        token_mixer: Builds the mixer, ``dim -> module``.
+        mlp_ratio: Hidden channels of the MLP over ``dim``.
+        norm_cfg: Config of both norms.
+        act_cfg: Config of the MLP's activation.
+        drop_rate: Dropout probability in the MLP.
+        drop_path_rate: Probability that a sample skips a residual branch.
+        layer_scale: Initial value of both LayerScales, ``None`` for none.
+    """
+
+    def __init__(
+        self,
+        dim: int,
+        token_mixer: TokenMixer,
+        *,
+        mlp_ratio: float,
+        norm_cfg: dict,
+        act_cfg: dict,
+        drop_rate: float,
+        drop_path_rate: float,
+        layer_scale: float | None,
+    ) -> None:
+        super().__init__()
+
+        def scale() -> nn.Module:
+            return nn.Identity() if layer_scale is None else LayerScale(dim, layer_scale)
+
+        self.norm1 = build_norm(norm_cfg, dim)
+        self.token_mixer = token_mixer(dim)
+        self.layer_scale1 = scale()
+        self.norm2 = build_norm(norm_cfg, dim)
+        self.mlp = ChannelMLP(dim, mlp_ratio, act_cfg, drop_rate)
+        self.layer_scale2 = scale()
+        self.drop_path = DropPath(drop_path_rate) if drop_path_rate > 0 else nn.Identity()
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = x + self.drop_path(self.layer_scale1(self.token_mixer(self.norm1(x))))
+        return x + self.drop_path(self.layer_scale2(self.mlp(self.norm2(x))))
+
+
+class MetaFormerStage(nn.Module):
+    """Down-sampling (none in the first stage, whose stem did it), then blocks.
+
+    Args:
+        downsample: Module in front of the blocks.
+        blocks: Blocks, applied in order.
+        with_cp: Whether to recompute each block in the backward pass to save memory.
+    """
+
+    def __init__(self, downsample: nn.Module, blocks: Sequence[nn.Module], with_cp: bool) -> None:
+        super().__init__()
+        self.downsample = downsample
+        self.blocks = nn.ModuleList(blocks)
+        self.with_cp = with_cp
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.downsample(x)
+        recompute = self.with_cp and self.training and torch.is_grad_enabled()
+        for block in self.blocks:
+            x = checkpoint(block, x, use_reentrant=False) if recompute else block(x)
+        return x
+
+
+class MetaFormer(BaseModule):
+    """Backbone of four stages that returns normalised features of the stages asked for.
+
+    Strides are 4, 8, 16 and 32. The stem pads by 2, so its map is ``(H + 1) // 4`` high; each
+    later stage halves, rounding up. Any ``H, W >= 32`` will do.
+
+    Args:
+        arch: Depths, widths and LayerScale, a row of :data:`mmpoolformer.archs.ARCHS`.
+        token_mixers: Builder of the token mixer, or one per stage.
+        in_channels: Channels of the images.
+        mlp_ratio: Hidden channels of the MLPs over the stage's channels.
+        norm_cfg: Config of all norms, on ``(B, C, H, W)``.
+        act_cfg: Config of the activations.
+        drop_rate: Dropout probability in the MLPs.
+        drop_path_rate: Stochastic depth of the last block; block k of n has ``rate * k / (n-1)``.
+        layer_scale: Initial value of LayerScale, ``'arch'`` for that of ``arch``, ``None`` for a
+            model without it.
+        out_indices: Stages (0 to 3) whose features are returned; only these have an output norm.
+            Negative ones count from the end.
+        frozen_stages: -1 freezes nothing, 0 the stem, k the stem and the first k stages with their
+            output norms.
+        norm_eval: Whether BatchNorm keeps its running statistics in training.
+        with_cp: Gradient checkpointing: less memory, one more forward pass of every block.
+        init_cfg: mmengine's; ``dict(type='Pretrained', checkpoint='metaformer://poolformer_s12')``
+            loads strictly, see :func:`mmpoolformer.load_pretrained`.
+
+    Attributes:
+        out_channels (tuple[int, ...]): Channels of each output.
+        out_strides (tuple[int, ...]): Stride of each output in image pixels.
+
+    Raises:
+        ValueError: If an argument is out of range; the message says what is allowed.
+    """
+
+    def __init__(
+        self,
+        arch: Arch,
+        token_mixers: TokenMixer | Sequence[TokenMixer],
+        *,
+        in_channels: int = 3,
+        mlp_ratio: float = 4.0,
+        norm_cfg: dict | None = None,
+        act_cfg: dict | None = None,
+        drop_rate: float = 0.0,
+        drop_path_rate: float = 0.0,
+        layer_scale: float | str | None = 'arch',
+        out_indices: int | Sequence[int] = (0, 1, 2, 3),
+        frozen_stages: int = -1,
+        norm_eval: bool = False,
+        with_cp: bool = False,
+        init_cfg: dict | list[dict] | None = None,
+    ) -> None:
+        super().__init__(init_cfg=init_cfg)
+        _check_ranges(in_channels, mlp_ratio, drop_rate, drop_path_rate, layer_scale, frozen_stages)
+        self.arch = arch
+        self.in_channels = in_channels
+        self.out_indices = _normalise_out_indices(out_indices)
+        self.out_channels = tuple(arch.dims[i] for i in self.out_indices)
+        self.out_strides = tuple(4 * 2**i for i in self.out_indices)
+        self.frozen_stages = frozen_stages
+        self.norm_eval = norm_eval
+
+        norm_cfg = norm_cfg or dict(type='GN', num_groups=1)
+        mixers = [token_mixers] * 4 if callable(token_mixers) else list(token_mixers)
+        if len(mixers) != 4:
+            raise ValueError(
+                f'token_mixers has {len(mixers)} entries: give one for all, or four, one per stage'
+            )
+        drop_paths = iter(_drop_path_rates(drop_path_rate, arch.depths))
+        self.stem = Downsampling(in_channels, arch.dims[0], kernel_size=7, stride=4, padding=2)
+        self.stages = nn.ModuleList()
+        for i, (depth, dim) in enumerate(zip(arch.depths, arch.dims, strict=True)):
+            blocks = [
+                MetaFormerBlock(
+                    dim,
+                    mixers[i],
+                    mlp_ratio=mlp_ratio,
+                    norm_cfg=norm_cfg,
+                    act_cfg=act_cfg or dict(type='GELU'),
+                    drop_rate=drop_rate,
+                    drop_path_rate=next(drop_paths),
+                    layer_scale=arch.layer_scale if layer_scale == 'arch' else layer_scale,
+                )
+                for _ in range(depth)
+            ]
+            downsample = nn.Identity() if i == 0 else Downsampling(arch.dims[i - 1], dim, 3, 2, 1)
+            self.stages.append(MetaFormerStage(downsample, blocks, with_cp))
+        for i in self.out_indices:
+            self.add_module(f'norm{i}', build_norm(norm_cfg, arch.dims[i]))
+
+        self.register_load_state_dict_pre_hook(convert_own_keys)
+        self._freeze()
+
+    def forward(self, x: Tensor) -> tuple[Tensor, ...]:
+        """Compute features.
+
+        Args:
+            x: Images, ``(B, in_channels, H, W)`` with ``H, W >= 32``.
+
+        Returns:
+            One map ``(B, dims[i], h_i, w_i)`` for each stage i of ``out_indices``.
+
+        Raises:
+            ValueError: If ``x`` does not have four axes and ``in_channels`` channels.
+        """
+        if x.ndim != 4 or x.shape[1] != self.in_channels:
+            raise ValueError(
+                f'input of shape {tuple(x.shape)}: expected (B, {self.in_channels}, H, W); for '
+                'other images set in_channels, e.g. in_channels=1 for greyscale'
+            )
+        x = self.stem(x)
+        outputs = []
+        for i, stage in enumerate(self.stages):
+            x = stage(x)
+            if i in self.out_indices:
+                outputs.append(getattr(self, f'norm{i}')(x))
+        return tuple(outputs)
+
+    def train(self, mode: bool = True) -> MetaFormer:
+        """Switch mode, leaving frozen stages (and, with ``norm_eval``, BatchNorm) in eval."""
+        super().train(mode)
+        self._freeze()
+        if self.norm_eval:
+            for module in self.modules():
+                if isinstance(module, _BatchNorm):
+                    module.eval()
+        return self
+
+    def init_weights(self) -> None:
+        """Load the ``Pretrained`` entry of ``init_cfg`` strictly; leave others to mmengine.
+
+        Raises:
+            CheckpointError: If the weights do not fit; the message names keys and likely cause.
+        """
+        configs = [self.init_cfg] if isinstance(self.init_cfg, dict) else self.init_cfg or []
+        pretrained = [cfg for cfg in configs if cfg['type'] in ('Pretrained', 'PretrainedInit')]
+        original = self.init_cfg
+        # mmengine reports a mismatch as one warning and goes on, so it must not see these.
+        self.init_cfg = [cfg for cfg in configs if cfg not in pretrained] or None
+        try:
+            super().init_weights()
+        finally:
+            self.init_cfg = original
+        for cfg in pretrained:
+            load_pretrained(self, cfg['checkpoint'])
+
+    def _freeze(self) -> None:
+        if self.frozen_stages < 0:
+            return
+        frozen = [self.stem]
+        for i in range(self.frozen_stages):
+            frozen.append(self.stages[i])
+            if i in self.out_indices:
+                frozen.append(getattr(self, f'norm{i}'))
+        for module in frozen:
+            module.eval()
+            module.requires_grad_(False)
+
+
+def _drop_path_rates(rate: float, depths: Sequence[int]) -> list[float]:
+    """Return one rate per block, rising linearly from 0 to ``rate``."""
+    last = sum(depths) - 1
+    return [rate * k / last if last else 0.0 for k in range(last + 1)]
+
+
+def _normalise_out_indices(out_indices: int | Sequence[int]) -> tuple[int, ...]:
+    given = (out_indices,) if isinstance(out_indices, int) else tuple(out_indices)
+    stages = tuple(i + 4 if i < 0 else i for i in given)
+    if not stages or any(i not in range(4) for i in stages) or list(stages) != sorted(set(stages)):
+        raise ValueError(
+            f'out_indices={out_indices}: give stages from 0 to 3 (or -4 to -1), each once and in '
+            'ascending order, e.g. (0, 1, 2, 3), or (1, 2, 3) for RetinaNet'
+        )
+    return stages
+
+
+def _check_ranges(
+    in_channels: int,
+    mlp_ratio: float,
+    drop_rate: float,
+    drop_path_rate: float,
+    layer_scale: float | str | None,
+    frozen_stages: int,
+) -> None:
+    checks = [
+        (in_channels >= 1, f'in_channels={in_channels}: must be at least 1'),
+        (mlp_ratio > 0, f'mlp_ratio={mlp_ratio}: must be positive; the paper uses 4'),
+        (0 <= drop_rate < 1, f'drop_rate={drop_rate}: must lie in [0, 1)'),
+        (0 <= drop_path_rate < 1, f'drop_path_rate={drop_path_rate}: must lie in [0, 1)'),
+        (
+            layer_scale in ('arch', None) or not isinstance(layer_scale, str),
+            f"layer_scale={layer_scale!r}: give a number, None for none, or 'arch'",
+        ),
+        (
+            frozen_stages in range(-1, 5),
+            f'frozen_stages={frozen_stages}: -1 freezes nothing, 0 the stem, 1 to 4 the stem and '
+            'that many stages',
+        ),
+    ]
+    for passed, message in checks:
+        if not passed:
+            raise ValueError(message)

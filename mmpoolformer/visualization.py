@@ -1,0 +1,151 @@
+"""Pictures of a training run: predictions beside ground truth, and curves of loss and score."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import matplotlib
+import numpy as np
+
+matplotlib.use('Agg')  # No window system is needed to write files.
+from matplotlib import pyplot as plt
+from matplotlib.patches import Patch, Rectangle
+
+
+@dataclass
+class Scene:
+    """What there is, or what was found, in one image.
+
+    Args:
+        boxes: ``(N, 4)`` corners x1, y1, x2, y2 in pixels.
+        labels: ``(N,)`` class indices.
+        scores: ``(N,)`` confidences, ``None`` for ground truth.
+        masks: ``(N, H, W)`` booleans, ``None`` where there are only boxes.
+        label_map: ``(H, W)`` class indices of a segmentation.
+    """
+
+    boxes: np.ndarray | None = None
+    labels: np.ndarray | None = None
+    scores: np.ndarray | None = None
+    masks: np.ndarray | None = None
+    label_map: np.ndarray | None = None
+
+
+def draw_grid(
+    path: str | Path,
+    images: Sequence[np.ndarray],
+    truths: Sequence[Scene],
+    predictions: Sequence[Scene],
+    classes: Sequence[str],
+    palette: Sequence[tuple[int, int, int]],
+) -> None:
+    """Write a grid: images of ground truth above, of predictions below, one column per image.
+
+    Args:
+        path: The png to write.
+        images: RGB, ``(H, W, 3)``, 0 to 255.
+        truths: What is in each image.
+        predictions: What was found in each image.
+        classes: Names of the classes.
+        palette: RGB colour of each class, 0 to 255.
+    """
+    colours = np.array(palette) / 255
+    fig, axes = plt.subplots(
+        2, len(images), figsize=(2.1 * len(images), 4.7), squeeze=False, layout='constrained'
+    )
+    for column, image in enumerate(images):
+        for axis, scene in zip(axes[:, column], (truths[column], predictions[column]), strict=True):
+            axis.imshow(image)
+            axis.set(xticks=[], yticks=[])
+            axis.spines[:].set_visible(False)
+            _draw_scene(axis, scene, colours)
+    axes[0, 0].set_ylabel('ground truth', fontsize=11)
+    axes[1, 0].set_ylabel('prediction', fontsize=11)
+    handles = [
+        Patch(color=c, label=n) for c, n in zip(colours, classes, strict=True) if n != 'background'
+    ]
+    fig.legend(handles=handles, loc='outside lower center', ncols=len(handles), frameon=False)
+    _save(fig, path)
+
+
+def _draw_scene(axis: plt.Axes, scene: Scene, colours: np.ndarray) -> None:
+    if scene.label_map is not None:
+        overlay = np.zeros((*scene.label_map.shape, 4))
+        for label in np.unique(scene.label_map[scene.label_map < len(colours)]):
+            # 0 is the background: it stays as it is.
+            overlay[scene.label_map == label] = (*colours[label], 0.75 if label else 0.0)
+        axis.imshow(overlay)
+        return
+    for i, (x1, y1, x2, y2) in enumerate(scene.boxes):
+        colour = colours[scene.labels[i]]
+        axis.add_patch(Rectangle((x1, y1), x2 - x1, y2 - y1, fill=False, color=colour, lw=1.6))
+        if scene.masks is not None:
+            axis.imshow(scene.masks[i][..., None] * np.array([*colour, 0.6]))
+        if scene.scores is not None:
+            axis.annotate(
+                f'{scene.scores[i]:.2f}',
+                (x1, y1),
+                xytext=(0, 1),
+                textcoords='offset points',
+                fontsize=6,
+                color='white',
+                bbox=dict(facecolor=colour, edgecolor='none', pad=0.6),
+                annotation_clip=True,
+            )
+
+
+def draw_curves(path: str | Path, scalars: Sequence[dict], metrics: dict[str, str]) -> None:
+    """Write the curves of one run: loss on the left, scores on the right, over iterations.
+
+    Args:
+        path: The png to write.
+        scalars: Records of mmengine's ``scalars.json``, see :func:`read_scalars`.
+        metrics: Keys of the scores to draw and how to call them.
+    """
+    training = [record for record in scalars if 'loss' in record]
+    fig, (left, right) = plt.subplots(1, 2, figsize=(9, 3.2), layout='constrained')
+    steps = [record['step'] for record in training]
+    left.plot(steps, [record['loss'] for record in training], color='tab:blue')
+    left.set(xlabel='iteration', ylabel='training loss', ylim=(0, None))
+    for key, name in metrics.items():
+        points = _score_points(scalars, key)
+        right.plot(*zip(*points, strict=True), marker='o', markersize=3, label=name)
+    right.set(xlabel='iteration', ylabel='score on the validation images', ylim=(0, 1))
+    right.legend(frameon=False, loc='lower right')
+    for axis in (left, right):
+        axis.grid(alpha=0.3)
+        axis.spines[['top', 'right']].set_visible(False)
+    _save(fig, path)
+
+
+def _score_points(scalars: Sequence[dict], key: str) -> list[tuple[int, float]]:
+    """Return (iteration, score in 0..1); a record of an evaluation counts epochs in `step`."""
+    points, iteration = [], 0
+    for record in scalars:
+        if 'loss' in record:
+            iteration = record['iter'] if 'epoch' in record else record['step']
+        elif key in record:
+            # mmseg counts in percent, mmdet in fractions.
+            score = record[key] / 100 if key == 'mIoU' else record[key]
+            points.append((iteration, score))
+    return points
+
+
+def read_scalars(work_dir: str | Path) -> list[dict]:
+    """Return the records of the latest run in ``work_dir``, oldest first.
+
+    Raises:
+        FileNotFoundError: If no run left any there.
+    """
+    files = sorted(Path(work_dir).glob('*/vis_data/scalars.json'))
+    if not files:
+        raise FileNotFoundError(f'no training log in {work_dir}')
+    return [json.loads(line) for line in files[-1].read_text().splitlines()]
+
+
+def _save(fig: plt.Figure, path: str | Path) -> None:
+    fig.savefig(path, dpi=130)
+    plt.close(fig)

@@ -1,0 +1,142 @@
+"""PoolFormer equals mmpretrain's with the same weights, and the published numbers of its table."""
+
+import pytest
+import torch
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from mmpoolformer import ARCHS, PoolFormer, convert_state_dict
+
+mmpretrain_models = pytest.importorskip('mmpretrain.models')
+
+SIZES = [(224, 224), (33, 65), (97, 129), (32, 32)]
+# Published: top-1 in percent and GMACs at 224 px by fvcore (arXiv 2111.11418, table 1 and code).
+PUBLISHED = {
+    'poolformer_s12': (77.2, 1.8),
+    'poolformer_s24': (80.3, 3.4),
+    'poolformer_s36': (81.4, 5.0),
+    'poolformer_m36': (82.1, 8.8),
+    'poolformer_m48': (82.5, 11.6),
+}
+
+
+def randomise(model: nn.Module) -> None:
+    """Make every parameter count: at 1e-5 a LayerScale would hide what its branch computes."""
+    generator = torch.Generator().manual_seed(0)
+    for name, parameter in model.named_parameters():
+        if 'layer_scale' in name:
+            nn.init.uniform_(parameter, 0.2, 0.8, generator=generator)
+        elif 'norm' in name and name.endswith('weight'):
+            nn.init.uniform_(parameter, 0.5, 1.5, generator=generator)
+        elif name.endswith('bias'):
+            nn.init.normal_(parameter, std=0.1, generator=generator)
+
+
+@pytest.fixture(
+    scope='module',
+    params=['s12', 's36', 'm36'],
+    ids=lambda size: f'poolformer_{size}',
+)
+def pair(request):
+    """mmpretrain's backbone and ours, with the same weights and all four outputs."""
+    torch.manual_seed(0)
+    theirs = mmpretrain_models.PoolFormer(
+        arch=request.param, out_indices=(0, 2, 4, 6), frozen_stages=-1
+    )
+    randomise(theirs)
+    theirs.eval()
+    ours = PoolFormer(arch=request.param)
+    ours.load_state_dict(convert_state_dict(theirs.state_dict()), strict=True)
+    return theirs, ours.eval()
+
+
+def assert_equal(actual: torch.Tensor, expected: torch.Tensor, what: str) -> None:
+    """Assert a maximum error of 1e-5, relative to the largest entry."""
+    error = (actual - expected).abs().max() / expected.abs().max()
+    assert error <= 1e-5, f'{what}: {error:.1e}'
+
+
+@pytest.mark.parametrize('size', SIZES, ids=str)
+def test_features_equal_those_of_mmpretrain(pair, size):
+    theirs, ours = pair
+    images = torch.randn(1, 3, *size, generator=torch.Generator().manual_seed(1))
+    with torch.no_grad():
+        expected, actual = theirs(images), ours(images)
+    assert len(actual) == len(expected) == 4
+    for i in range(4):
+        assert actual[i].shape == expected[i].shape
+        assert_equal(actual[i], expected[i], f'stage {i}')
+
+
+def test_gradients_equal_those_of_mmpretrain(pair):
+    images = torch.randn(2, 3, 97, 129, generator=torch.Generator().manual_seed(2))
+    gradients = []
+    for model in pair:
+        x = images.clone().requires_grad_()
+        weights = torch.Generator().manual_seed(3)
+        loss = sum((f * torch.randn(f.shape, generator=weights)).sum() for f in model(x))
+        model.zero_grad()
+        loss.backward()
+        gradients.append(({name: p.grad for name, p in model.named_parameters()}, x.grad))
+    (expected, expected_x), (actual, actual_x) = gradients
+    assert_equal(actual_x, expected_x, 'images')
+    expected = convert_state_dict(expected)
+    assert set(actual) == set(expected)
+    # The gradient of norm1.bias is exactly zero (pooling minus identity cancels constants), so
+    # both sides hold nothing but rounding there.
+    compared = [name for name in actual if not name.endswith('norm1.bias')]
+    assert compared
+    for name in compared:
+        assert_equal(actual[name], expected[name], name)
+
+
+def test_comparison_notices_each_branch(pair):
+    theirs, ours = pair
+    images = torch.randn(1, 3, 32, 32, generator=torch.Generator().manual_seed(4))
+    block = ours.stages[1].blocks[-1]
+    with torch.no_grad():
+        expected = theirs(images)
+        for scale in (block.layer_scale1.scale, block.layer_scale2.scale):
+            original = scale.clone()
+            scale.mul_(1.01)
+            with pytest.raises(AssertionError, match='stage 3'):
+                assert_equal(ours(images)[3], expected[3], 'stage 3')
+            scale.copy_(original)
+        assert_equal(ours(images)[3], expected[3], 'restored')
+
+
+@pytest.mark.smoke
+@pytest.mark.parametrize('name', ARCHS)
+def test_parameters_of_the_classifier(name):
+    arch, size = ARCHS[name], name.removeprefix('poolformer_')
+    with torch.device('meta'):
+        ours = nn.ModuleList([PoolFormer(arch=name, out_indices=3), nn.Linear(arch.dims[-1], 1000)])
+        theirs = mmpretrain_models.ImageClassifier(
+            backbone={'type': 'PoolFormer', 'arch': size},
+            neck={'type': 'GlobalAveragePooling'},
+            head={'type': 'LinearClsHead', 'num_classes': 1000, 'in_channels': arch.dims[-1]},
+        )
+    assert sum(p.numel() for p in ours.parameters()) == arch.params
+    assert sum(p.numel() for p in theirs.parameters()) == arch.params
+
+
+def test_table_holds_the_published_numbers():
+    assert {name: (arch.top1, arch.gmacs) for name, arch in ARCHS.items()} == PUBLISHED
+    release = 'https://github.com/sail-sg/poolformer/releases/download/v1.0/{}.pth.tar'
+    assert {name: arch.weights for name, arch in ARCHS.items()} == {
+        name: release.format(name) for name in PUBLISHED
+    }
+    rates = [arch.drop_path_rate for arch in ARCHS.values()]
+    assert rates == [0.1, 0.1, 0.2, 0.3, 0.4]
+    assert [arch.layer_scale for arch in ARCHS.values()] == [1e-5, 1e-5, 1e-6, 1e-6, 1e-6]
+
+
+@pytest.mark.parametrize('name', ARCHS)
+def test_recomputed_macs_agree_with_the_published(name):
+    with torch.device('meta'):
+        model = PoolFormer(arch=name, out_indices=3).eval()
+        with FlopCounterMode(display=False) as counter:
+            model(torch.empty(1, 3, 224, 224))
+    # Two operations per multiply-accumulate. Only convolutions are counted here; fvcore adds norms
+    # and pooling, 1 to 2 %.
+    assert counter.get_total_flops() / 2e9 == pytest.approx(ARCHS[name].gmacs, rel=0.03)
