@@ -11,7 +11,7 @@ __version__ = '0.1.0'
 try:
     import mmcv  # noqa: F401
     import mmengine  # noqa: F401
-except ImportError as error:
+except ModuleNotFoundError as error:
     raise ImportError(
         f'mmpoolformer needs mmengine and mmcv, and {error.name} is not installed.\n'
         "Install a tested set with:  pip install 'mmpoolformer[onedl]'  "

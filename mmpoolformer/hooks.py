@@ -6,6 +6,7 @@ import os
 import random
 import signal
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -36,8 +37,9 @@ class EpochSeedHook(Hook):
     training stopped at the end of an epoch. It also gives the workers of a loader without
     ``persistent_workers`` new augmentations in each epoch, where mmengine repeats the first's.
 
-    Training by iterations has no epochs: there the model's randomness is seeded in every iteration,
-    and the loader's workers are left alone, since on resuming mmengine replays what they loaded.
+    Training by iterations has no epochs: there the model's own randomness is seeded in every
+    iteration. A resumed run continues with the same images in the same order, but, since mmengine
+    skips those that were seen without loading them, with other random augmentations.
     """
 
     priority = 'VERY_HIGH'
@@ -96,7 +98,7 @@ class InterruptHook(Hook):
         print('\nStopping after this iteration; press Ctrl-C again to stop at once.', flush=True)
 
     def _stop(self, runner: Runner, iterations: int) -> None:
-        path = os.path.join(runner.work_dir, 'interrupted.pth')
+        path = Path(runner.work_dir) / 'interrupted.pth'
         # Written beside and renamed: a kill during the write spoils no earlier checkpoint.
         runner.save_checkpoint(
             runner.work_dir,
@@ -105,8 +107,7 @@ class InterruptHook(Hook):
             by_epoch=False,
         )
         if is_main_process():
-            os.replace(f'{path}.part', path)
-            with open(os.path.join(runner.work_dir, 'last_checkpoint'), 'w') as file:
-                file.write(path)
+            path.with_name('interrupted.pth.part').replace(path)
+            path.with_name('last_checkpoint').write_text(str(path))
             runner.logger.info(f'Saved {path}; continue with --resume')
         raise KeyboardInterrupt

@@ -14,8 +14,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import NoReturn
 
+import torch
 from mmengine.config import Config, ConfigDict, DictAction
 from mmengine.config.utils import ConfigParsingError
+from mmengine.model import is_model_wrapper
 
 from mmpoolformer import preflight
 from mmpoolformer.checkpoint import CheckpointError
@@ -84,7 +86,7 @@ def load_config(args: argparse.Namespace, needs: Sequence[str]) -> Config:
         cfg.merge_from_dict(args.cfg_options or {})
     except _CONFIG_ERRORS as error:
         fail(f'--cfg-options does not fit {args.config}: {type(error).__name__}: {error}')
-    if lacking := [key for key in needs if not cfg.get(key)]:
+    if lacking := [key for key in needs if cfg.get(key) is None]:
         fail(
             f'{args.config} is no complete config: it lacks {", ".join(lacking)}. The files in '
             'configs/_base_/ are parts; name one in configs/detection/ or beside it.'
@@ -104,14 +106,24 @@ def refuse_problems(problems: list, config: str) -> None:
 
 def fail(message: str, code: int = 1) -> NoReturn:
     """Exit with a message on stderr; of several processes only the first one speaks."""
-    rank = next((os.environ[name] for name in _RANKS.values() if name in os.environ), '0')
-    if rank == '0':
+    if _is_first():
         print(message, file=sys.stderr)
     else:
         time.sleep(
             2
         )  # Launchers end all processes with the first: let that be the one that speaks.
     sys.exit(code)
+
+
+def stop(message: str) -> NoReturn:
+    """Exit after Ctrl-C with the status of an interrupted command."""
+    if _is_first():
+        print(message, flush=True)
+    os._exit(130)  # Loader workers and loggers must not delay or garble the exit.
+
+
+def _is_first() -> bool:
+    return next((os.environ[name] for name in _RANKS.values() if name in os.environ), '0') == '0'
 
 
 @contextmanager
@@ -122,7 +134,11 @@ def plain_errors(config: str) -> Iterator[None]:
     except CheckpointError as error:
         fail(f'{error}')
     except pickle.UnpicklingError as error:
-        fail(f'A checkpoint named in {config} was not loaded: {str(error).splitlines()[0]}')
+        refused = re.search(r'GLOBAL [^\s,]+', str(error))
+        fail(
+            f'A checkpoint that {config} names was not loaded: it holds more than tensors and plain '
+            f'data, and loading it could run code ({refused[0] if refused else error}).'
+        )
     except (KeyError, TypeError, ValueError) as error:
         if not (message := _config_mistake(error)):
             raise
@@ -138,7 +154,6 @@ def build_runner(cfg: Config):
     Raises:
         SystemExit: If the work dir cannot be made, with a message.
     """
-    import torch
     from mmengine.registry import RUNNERS
     from mmengine.runner import Runner
 
@@ -166,6 +181,11 @@ def build_runner(cfg: Config):
     return RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)
 
 
+def plain_model(runner) -> torch.nn.Module:
+    """Return the runner's model without the wrapper that distributes it."""
+    return runner.model.module if is_model_wrapper(runner.model) else runner.model
+
+
 def task_of(cfg: Config) -> str:
     """Return ``'mmdet'``, ``'mmseg'`` or ``'mmpretrain'``, the library that runs ``cfg``."""
     return cfg.get('default_scope', 'mmengine')
@@ -184,9 +204,9 @@ def _sync_bn_to_bn(node) -> None:
 
 
 def _line_of(error: BaseException) -> str:
-    """Name the line of the config that raised ``error``: mmengine runs it without a name."""
-    lines = [f.lineno for f in traceback.extract_tb(error.__traceback__) if f.filename == '']
-    return f' (line {lines[-1]})' if lines else ''
+    """Name the line of the config that raised ``error``."""
+    frames = [f for f in traceback.extract_tb(error.__traceback__) if f.name == '<module>']
+    return f' (line {frames[-1].lineno})' if frames else ''
 
 
 def _config_mistake(error: BaseException) -> str | None:

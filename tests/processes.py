@@ -93,7 +93,7 @@ def _become(argv, cwd, env, out, err) -> None:
     os.environ.clear()
     os.environ.update(env)
     sys.argv = argv
-    sys.path[0] = str(Path(argv[0]).parent)
+    sys.path[:1] = [str(Path(argv[0]).parent), *filter(None, [env.get('PYTHONPATH')])]
     runpy.run_path(argv[0], run_name='__main__')
 
 

@@ -23,17 +23,15 @@ class Blocker:
 
 sys.meta_path.insert(0, Blocker())
 """
-BACKBONE = """{
-    'type': 'mmpoolformer.PoolFormer', 'out_indices': (1, 2, 3),
+BACKBONE = {
+    'type': 'mmpoolformer.PoolFormer',
+    'out_indices': (1, 2, 3),
     'arch': {'depths': (1, 1, 1, 1), 'dims': (8, 16, 24, 32)},
-}"""
-MODEL_WITH_BACKBONE = {
-    'mmdet': "model.backbone = MODELS.build(backbone)\nneck = {'type': 'FPN', "
-    "'in_channels': [16, 24, 32], 'out_channels': 8, 'num_outs': 5}\n",
-    'mmseg': "model.backbone = MODELS.build(backbone)\nneck = {'type': 'FPN', "
-    "'in_channels': [16, 24, 32], 'out_channels': 8, 'num_outs': 3}\n",
-    'mmpretrain': "model.backbone = MODELS.build(backbone)\nneck = {'type': "
-    "'GlobalAveragePooling'}\n",
+}
+NECKS = {
+    'mmdet': {'type': 'FPN', 'in_channels': [16, 24, 32], 'out_channels': 8, 'num_outs': 5},
+    'mmseg': {'type': 'FPN', 'in_channels': [16, 24, 32], 'out_channels': 8, 'num_outs': 3},
+    'mmpretrain': {'type': 'GlobalAveragePooling'},
 }
 
 
@@ -55,15 +53,11 @@ def run_without(blocked: set[str], code: str, folder: Path) -> subprocess.Comple
 def test_builds_with_only_one_package_and_no_custom_imports(package, tmp_path):
     code = f"""
 import torch
-from torch import nn
 from {package}.registry import MODELS
 
-backbone = {BACKBONE}
-model = nn.Module()
-{MODEL_WITH_BACKBONE[package]}
-model.neck = MODELS.build(neck)
-features = model.neck(model.backbone(torch.rand(1, 3, 64, 64)))
-print(type(model.backbone).__module__, len(features), [m for m in {DOWNSTREAM} if m in sys.modules])
+backbone, neck = MODELS.build({BACKBONE}), MODELS.build({NECKS[package]})
+features = neck(backbone(torch.rand(1, 3, 64, 64)))
+print(type(backbone).__module__, len(features), [m for m in {DOWNSTREAM} if m in sys.modules])
 """
     result = run_without(DOWNSTREAM - {package}, code, tmp_path)
     assert result.returncode == 0, result.stderr

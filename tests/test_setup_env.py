@@ -234,7 +234,7 @@ def test_the_users_choice_of_compiler_counts(no_compiler, monkeypatch):
         ('g++: fatal error: Killed signal terminated program cc1plus', 'MAX_JOBS=1'),
         ('socket.gaierror: Temporary failure in name resolution', 'The package index'),
         ('ImportError: libGL.so.1: cannot open shared object file', 'libgl1'),
-        ('first\n' + 'error: odd thing\n' * 30, '\nerror: odd thing\n'),
+        ('a.cpp:3: error: odd thing\n' + 'what pip says\n' * 30, 'a.cpp:3: error: odd thing\n'),
     ],
 )
 def test_a_failure_is_explained(tmp_path, output, sentence):

@@ -161,5 +161,7 @@ def explain(output: str, label: str, log: Path) -> str:
     for pattern, sentence in KNOWN_FAILURES.items():
         if re.search(pattern, output):
             return f'{label} failed. {sentence}\nThe whole output: {log}'
-    lines = [line for line in output.splitlines() if line.strip()]
-    return '\n'.join([*lines[-20:], '', f'{label} failed. The whole output: {log}'])
+    lines = [line[:200] for line in output.splitlines() if line.strip()]
+    # pip ends with pages about itself, long after what the compiler said.
+    errors = [line for line in lines[:-15] if re.search(r'\berror: ', line)]
+    return '\n'.join([*errors[:5], *lines[-15:], '', f'{label} failed. The whole output: {log}'])

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import argparse
-import os
-
-from mmengine.model import is_model_wrapper
+from pathlib import Path
 
 from mmpoolformer import preflight
 from mmpoolformer.checkpoint import load_model
@@ -15,7 +13,9 @@ from mmpoolformer.launch import (
     fail,
     load_config,
     plain_errors,
+    plain_model,
     refuse_problems,
+    stop,
     task_of,
 )
 
@@ -56,6 +56,8 @@ def apply_options(cfg, args: argparse.Namespace) -> None:
         else:
             fail(f'--out {args.out}: must end in .pkl')
         cfg.test_evaluator = evaluators
+    if args.show_dir:  # mmdet puts a relative path below its work dir.
+        args.show_dir = str(Path(args.show_dir).absolute())
     if args.show or args.show_dir:
         cfg.default_hooks.visualization = _visualization_hook(task_of(cfg), args)
         if task_of(cfg) == 'mmseg' and args.show_dir:
@@ -105,8 +107,7 @@ def main() -> None:
     )
     with plain_errors(args.config):
         runner = build_runner(cfg)
-        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
-        checkpoint = load_model(model, args.checkpoint)
+        checkpoint = load_model(plain_model(runner), args.checkpoint)
         runner.call_hook('after_load_checkpoint', checkpoint=checkpoint)
         runner.logger.info(f'Loaded {args.checkpoint}')
         runner.test()
@@ -116,5 +117,4 @@ if __name__ == '__main__':
     try:
         main()
     except KeyboardInterrupt:
-        print('Interrupted.', flush=True)
-        os._exit(130)  # Loader workers and loggers must not delay or garble the exit.
+        stop('Interrupted.')

@@ -3,22 +3,23 @@
 from __future__ import annotations
 
 import argparse
-import os
 import shlex
 import sys
 
 from mmengine.logging import print_log
 from mmengine.runner.checkpoint import find_latest_checkpoint
 
-from mmpoolformer import preflight
-from mmpoolformer.checkpoint import fetch, read_checkpoint
+from mmpoolformer import CheckpointError, preflight
+from mmpoolformer.checkpoint import fetch, load_model, read_checkpoint
 from mmpoolformer.launch import (
     add_common_arguments,
     build_runner,
     fail,
     load_config,
     plain_errors,
+    plain_model,
     refuse_problems,
+    stop,
 )
 
 NEEDS = ('model', 'train_dataloader', 'train_cfg', 'optim_wrapper')
@@ -58,28 +59,45 @@ def apply_options(cfg, args: argparse.Namespace) -> None:
         cfg.load_from = None if args.resume == 'auto' else args.resume
 
 
-def refuse_unsafe(cfg) -> None:
+def refuse_unsafe(cfg) -> str | None:
     """Read what the runner will load once with the safe reader, for its clearer messages.
 
     Addresses are fetched first, so that the runner gets the file that was checked.
+
+    Returns:
+        The checkpoint that training continues from, if any.
+
+    Raises:
+        CheckpointError: If it cannot be read, or holds no training state.
     """
-    if cfg.get('load_from'):
-        cfg.load_from = str(fetch(cfg.load_from))
     path = cfg.get('load_from')
-    if cfg.get('resume') and not path:
-        path = find_latest_checkpoint(cfg.work_dir)
     if path:
-        read_checkpoint(path)
+        path = cfg.load_from = str(fetch(path))
+    elif cfg.get('resume'):
+        path = find_latest_checkpoint(cfg.work_dir)
+    if not path:
+        return None
+    checkpoint = read_checkpoint(path)
+    if not cfg.get('resume'):
+        return None
+    if lacking := [key for key in ('meta', 'message_hub', 'optimizer') if key not in checkpoint]:
+        raise CheckpointError(
+            f'{path} cannot be resumed: it holds no {", ".join(lacking)}, so training did not write '
+            f'it. To start from its weights, use --cfg-options load_from={path}'
+        )
+    return path
 
 
-def resume_command() -> str:
-    """Return the command line that continues this run from its latest checkpoint."""
+def how_to_continue() -> str:
+    """Say how this run is continued from its latest checkpoint."""
+    if '--launcher' in ' '.join(sys.argv):
+        return 'Interrupted. To continue, start it again with --resume'
     argv = [*sys.argv]
     for i, argument in enumerate(sys.argv):
         if argument.split('=')[0] == '--resume':
             with_path = argument == '--resume' and not [*sys.argv, '-'][i + 1].startswith('-')
             argv = sys.argv[:i] + sys.argv[i + 1 + with_path :]
-    return shlex.join(['python', *argv, '--resume'])
+    return f'Interrupted. Continue with: {shlex.join(["python", *argv, "--resume"])}'
 
 
 def main() -> None:
@@ -91,8 +109,11 @@ def main() -> None:
         args.config,
     )
     with plain_errors(args.config):
-        refuse_unsafe(cfg)
+        resumed = refuse_unsafe(cfg)
         runner = build_runner(cfg)
+        if resumed:
+            # The runner would load what fits, and train the rest from scratch without a word.
+            load_model(plain_model(runner), resumed)
         if line := preflight.batch_line(cfg, runner.world_size):
             print_log(line, logger='current')
         runner.train()
@@ -102,5 +123,4 @@ if __name__ == '__main__':
     try:
         main()
     except KeyboardInterrupt:
-        print(f'Interrupted. Continue with: {resume_command()}', flush=True)
-        os._exit(130)  # Loader workers and loggers must not delay or garble the exit.
+        stop(how_to_continue())

@@ -7,7 +7,7 @@ from mmpoolformer import ARCHS, PoolFormer
 
 
 @pytest.fixture
-def tiny():
+def small():
     """A function that builds a PoolFormer of five narrow blocks, with LayerScales that count.
 
     At the initial 1e-5 the blocks hardly change their input, and a fault in them would not show.

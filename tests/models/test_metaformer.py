@@ -55,8 +55,8 @@ def test_every_row_is_built_as_its_table_says(row):
     assert (norm.num_groups, norm.eps) == (1, 1e-5)
 
 
-def test_sizes_from_32_to_67_follow_the_formula(tiny):
-    model = tiny().eval()
+def test_sizes_from_32_to_67_follow_the_formula(small):
+    model = small().eval()
     checked = 0
     for side in range(32, 68):
         with torch.no_grad():
@@ -72,9 +72,9 @@ def test_sizes_from_32_to_67_follow_the_formula(tiny):
     [(3, (3,)), (-1, (3,)), ((-3, -1), (1, 3)), ([1, 2, 3], (1, 2, 3)), ((0, -1), (0, 3))],
     ids=str,
 )
-def test_out_indices_in_all_spellings(tiny, given, stages):
+def test_out_indices_in_all_spellings(small, given, stages):
     before = list(given) if isinstance(given, list) else given
-    every, chosen = tiny().eval(), tiny(out_indices=given).eval()
+    every, chosen = small().eval(), small(out_indices=given).eval()
     assert given == before
     assert chosen.out_indices == stages
     assert chosen.out_channels == tuple(every.out_channels[i] for i in stages)
@@ -91,8 +91,8 @@ def test_out_indices_in_all_spellings(tiny, given, stages):
         torch.testing.assert_close(feature, all_features[i], rtol=0, atol=0)
 
 
-def test_block_is_the_equation_of_the_paper(tiny):
-    block = tiny().stages[1].blocks[0].double().eval()
+def test_block_is_the_equation_of_the_paper(small):
+    block = small().stages[1].blocks[0].double().eval()
     x = torch.randn(2, 16, 7, 5, dtype=torch.float64)
     with torch.no_grad():
         normed = block.norm1(x)
@@ -103,15 +103,15 @@ def test_block_is_the_equation_of_the_paper(tiny):
 
 
 @pytest.mark.parametrize('layer_scale', [None, 0.25, 'arch'])
-def test_layer_scale(tiny, layer_scale):
-    scales = [p for n, p in tiny(layer_scale=layer_scale).named_parameters() if 'layer_scale' in n]
+def test_layer_scale(small, layer_scale):
+    scales = [p for n, p in small(layer_scale=layer_scale).named_parameters() if 'layer_scale' in n]
     expected = {None: None, 0.25: 0.25, 'arch': 0.5}[layer_scale]
     assert len(scales) == (0 if expected is None else 10)
     assert all((scale == expected).all() for scale in scales)
 
 
 @pytest.mark.smoke
-def test_drop_path_rises_linearly_over_all_blocks(tiny):
+def test_drop_path_rises_linearly_over_all_blocks(small):
     def rates(model):
         return [
             getattr(block.drop_path, 'drop_prob', 0.0)
@@ -119,13 +119,13 @@ def test_drop_path_rises_linearly_over_all_blocks(tiny):
             for block in stage.blocks
         ]
 
-    assert rates(tiny(drop_path_rate=0.4)) == pytest.approx([0, 0.1, 0.2, 0.3, 0.4])
-    assert rates(tiny(drop_path_rate=0.0)) == [0] * 5
+    assert rates(small(drop_path_rate=0.4)) == pytest.approx([0, 0.1, 0.2, 0.3, 0.4])
+    assert rates(small(drop_path_rate=0.0)) == [0] * 5
 
 
-def test_options_reach_the_layers(tiny):
-    assert tiny(in_channels=1)(torch.rand(1, 1, 32, 32))[0].shape == (1, 8, 8, 8)
-    block = tiny(
+def test_options_reach_the_layers(small):
+    assert small(in_channels=1)(torch.rand(1, 1, 32, 32))[0].shape == (1, 8, 8, 8)
+    block = small(
         mlp_ratio=2, pool_size=5, act_cfg={'type': 'ReLU'}, norm_cfg={'type': 'BN'}, drop_rate=0.3
     ).stages[2].blocks[1]  # fmt: skip
     assert block.mlp.fc1.out_channels == 48
@@ -182,22 +182,22 @@ ARGUMENTS = [
 
 @pytest.mark.smoke
 @pytest.mark.parametrize(('kwargs', 'words'), ARGUMENTS, ids=lambda x: str(x)[:40])
-def test_wrong_arguments_say_value_allowed_and_remedy(tiny, kwargs, words):
+def test_wrong_arguments_say_value_allowed_and_remedy(small, kwargs, words):
     with pytest.raises(ValueError) as error:
-        tiny(**kwargs)
+        small(**kwargs)
     assert all(word in str(error.value) for word in words), str(error.value)
 
 
 @pytest.mark.parametrize('shape', [(3, 32, 32), (1, 1, 32, 32), (1, 32, 32, 3)], ids=str)
-def test_wrong_input_is_refused_with_its_shape(tiny, shape):
+def test_wrong_input_is_refused_with_its_shape(small, shape):
     with pytest.raises(ValueError, match='in_channels') as error:
-        tiny()(torch.rand(shape))
+        small()(torch.rand(shape))
     assert str(shape) in str(error.value)
     assert '(B, 3, H, W)' in str(error.value)
 
 
 @pytest.mark.smoke
-def test_construction_does_no_io(tiny, monkeypatch):
+def test_construction_does_no_io(small, monkeypatch):
     def refuse(*args, **kwargs):
         raise AssertionError(f'I/O in a constructor: {args}')
 
@@ -206,7 +206,7 @@ def test_construction_does_no_io(tiny, monkeypatch):
     monkeypatch.setattr(torch, 'load', refuse)
     monkeypatch.setattr(torch.hub, 'download_url_to_file', refuse)
     source = {'type': 'Pretrained', 'checkpoint': 'metaformer://poolformer_s12'}
-    model = tiny(init_cfg=source)
+    model = small(init_cfg=source)
     assert model.init_cfg == source
     monkeypatch.undo()
     monkeypatch.setattr(torch.hub, 'download_url_to_file', refuse)

@@ -23,10 +23,10 @@ def images():
 
 
 def frozen_prefixes(frozen_stages: int) -> tuple[str, ...]:
-    stages = range(frozen_stages)
-    return (*['stem.'] * (frozen_stages >= 0), *(f'stages.{i}.' for i in stages)) + tuple(
-        f'norm{i}.' for i in stages
-    )
+    prefixes = ['stem.'] if frozen_stages >= 0 else []
+    for i in range(frozen_stages):
+        prefixes += [f'stages.{i}.', f'norm{i}.']
+    return tuple(prefixes)
 
 
 def assert_frozen(model: nn.Module, frozen_stages: int) -> None:
@@ -44,8 +44,8 @@ def assert_frozen(model: nn.Module, frozen_stages: int) -> None:
 @pytest.mark.smoke
 @pytest.mark.parametrize('out_indices', [(0, 1, 2, 3), (1, 3)], ids=str)
 @pytest.mark.parametrize('frozen_stages', range(-1, 5))
-def test_frozen_stages_survive_train(tiny, frozen_stages, out_indices):
-    model = tiny(
+def test_frozen_stages_survive_train(small, frozen_stages, out_indices):
+    model = small(
         frozen_stages=frozen_stages, out_indices=out_indices, norm_cfg=BN, drop_path_rate=0.5
     )
     assert_frozen(model.train(), frozen_stages)
@@ -60,8 +60,8 @@ def test_frozen_stages_of_every_row(name):
     assert_frozen(model.train(), 2)
 
 
-def test_frozen_stages_drop_no_path_and_keep_their_statistics(tiny, images):
-    model = tiny(frozen_stages=3, norm_cfg=BN, drop_path_rate=0.9).train()
+def test_frozen_stages_drop_no_path_and_keep_their_statistics(small, images):
+    model = small(frozen_stages=3, norm_cfg=BN, drop_path_rate=0.9).train()
     before = copy.deepcopy(model.state_dict())
     first, second = model(images), model(images)
     assert all(torch.equal(a, b) for a, b in zip(first[:3], second[:3], strict=True))
@@ -72,13 +72,13 @@ def test_frozen_stages_drop_no_path_and_keep_their_statistics(tiny, images):
     assert not any(key.startswith(frozen_prefixes(3)) for key in changed)
 
 
-def test_all_stages_frozen_needs_no_gradient(tiny, images):
-    assert not any(f.requires_grad for f in tiny(frozen_stages=4)(images))
+def test_all_stages_frozen_needs_no_gradient(small, images):
+    assert not any(f.requires_grad for f in small(frozen_stages=4)(images))
 
 
 @pytest.mark.parametrize('norm_eval', [False, True])
-def test_norm_eval_keeps_batch_statistics(tiny, images, norm_eval):
-    model = tiny(norm_cfg=BN, norm_eval=norm_eval).eval().train()
+def test_norm_eval_keeps_batch_statistics(small, images, norm_eval):
+    model = small(norm_cfg=BN, norm_eval=norm_eval).eval().train()
     norms = [m for m in model.modules() if isinstance(m, nn.BatchNorm2d)]
     assert len(norms) == 14
     assert {norm.training for norm in norms} == {not norm_eval}
@@ -87,8 +87,8 @@ def test_norm_eval_keeps_batch_statistics(tiny, images, norm_eval):
 
 
 @pytest.mark.smoke
-def test_train_and_eval_return_self(tiny):
-    for model in (tiny(), tiny(frozen_stages=1, norm_eval=True)):
+def test_train_and_eval_return_self(small):
+    for model in (small(), small(frozen_stages=1, norm_eval=True)):
         assert model.train() is model
         assert model.training
         assert model.eval() is model
@@ -107,9 +107,9 @@ def step(model: nn.Module, images: torch.Tensor) -> tuple[list, list, torch.Tens
 
 @pytest.mark.smoke
 @pytest.mark.parametrize('drop_path_rate', [0.0, 0.6])
-def test_gradient_checkpointing_changes_nothing(tiny, images, drop_path_rate):
-    plain = tiny(drop_path_rate=drop_path_rate, drop_rate=drop_path_rate).train()
-    recomputing = tiny(
+def test_gradient_checkpointing_changes_nothing(small, images, drop_path_rate):
+    plain = small(drop_path_rate=drop_path_rate, drop_rate=drop_path_rate).train()
+    recomputing = small(
         drop_path_rate=drop_path_rate, drop_rate=drop_path_rate, with_cp=True
     ).train()  # fmt: skip
     calls = []
@@ -125,8 +125,8 @@ def test_gradient_checkpointing_changes_nothing(tiny, images, drop_path_rate):
 
 @pytest.mark.smoke
 @pytest.mark.parametrize('out_indices', ENDING_IN_LAST, ids=str)
-def test_every_parameter_has_a_gradient(tiny, images, out_indices):
-    model = tiny(out_indices=out_indices).train()
+def test_every_parameter_has_a_gradient(small, images, out_indices):
+    model = small(out_indices=out_indices).train()
     _, gradients, _ = step(model, images)
     assert gradients
     assert all(grad is not None and grad.isfinite().all() for grad in gradients)
@@ -147,8 +147,8 @@ def test_every_parameter_of_every_row_has_a_gradient(row):
     [copy.deepcopy, lambda model: pickle.loads(pickle.dumps(model))],
     ids=['copy', 'pickle'],
 )
-def test_copies_are_equal_and_independent(tiny, images, clone):
-    model = tiny(frozen_stages=1, init_cfg={'type': 'Pretrained', 'checkpoint': 'x.pth'}).eval()
+def test_copies_are_equal_and_independent(small, images, clone):
+    model = small(frozen_stages=1, init_cfg={'type': 'Pretrained', 'checkpoint': 'x.pth'}).eval()
     other = clone(model)
     torch.testing.assert_close(other(images), model(images), rtol=0, atol=0)
     with torch.no_grad():
@@ -168,8 +168,8 @@ def test_copies_are_equal_and_independent(tiny, images, clone):
 
 
 @pytest.mark.smoke
-def test_bfloat16_autocast(tiny, images):
-    model = tiny().train()
+def test_bfloat16_autocast(small, images):
+    model = small().train()
     reference, _, _ = step(model, images)
     model.zero_grad()
     with torch.autocast('cpu', dtype=torch.bfloat16):
@@ -181,16 +181,16 @@ def test_bfloat16_autocast(tiny, images):
 
 
 @pytest.mark.smoke
-def test_channels_last(tiny, images):
-    model = tiny().train()
+def test_channels_last(small, images):
+    model = small().train()
     expected = step(model, images)
-    model = tiny().train().to(memory_format=torch.channels_last)
+    model = small().train().to(memory_format=torch.channels_last)
     actual = step(model, images.to(memory_format=torch.channels_last))
     torch.testing.assert_close(actual, expected, rtol=1e-4, atol=1e-5)
 
 
-def test_export_with_any_size(tiny):
-    model = tiny(out_indices=(1, 2, 3)).eval()
+def test_export_with_any_size(small):
+    model = small(out_indices=(1, 2, 3)).eval()
     sizes = {2: torch.export.Dim.DYNAMIC, 3: torch.export.Dim.DYNAMIC}
     # The example must not have a map of height or width 1: torch.export would fix it for good.
     example = torch.rand(2, 3, 64, 96)
@@ -200,17 +200,17 @@ def test_export_with_any_size(tiny):
 
 
 @pytest.mark.filterwarnings('ignore::torch.jit.TracerWarning', 'ignore::DeprecationWarning')
-def test_jit_trace(tiny, images):
-    model = tiny().eval()
+def test_jit_trace(small, images):
+    model = small().eval()
     traced = torch.jit.trace(model, images)
     x = torch.rand(1, 3, 40, 96)
     torch.testing.assert_close(traced(x), model(x), rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize('with_cp', [False, True])
-def test_compile_without_graph_break(tiny, images, with_cp):
+def test_compile_without_graph_break(small, images, with_cp):
     torch.compiler.reset()
-    model = tiny(with_cp=with_cp).train()
+    model = small(with_cp=with_cp).train()
     expected = step(model, images)
     gradients = [grad.clone() for grad in expected[1]]
     model.zero_grad()

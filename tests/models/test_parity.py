@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from mmengine.registry import DefaultScope
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -109,7 +110,7 @@ def test_comparison_notices_each_branch(pair):
 @pytest.mark.parametrize('name', ARCHS)
 def test_parameters_of_the_classifier(name):
     arch, size = ARCHS[name], name.removeprefix('poolformer_')
-    with torch.device('meta'):
+    with torch.device('meta'), DefaultScope.overwrite_default_scope('mmpretrain'):
         ours = nn.ModuleList([PoolFormer(arch=name, out_indices=3), nn.Linear(arch.dims[-1], 1000)])
         theirs = mmpretrain_models.ImageClassifier(
             backbone={'type': 'PoolFormer', 'arch': size},

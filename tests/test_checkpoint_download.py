@@ -1,0 +1,116 @@
+"""Named weights: served from the cache, downloaded whole or not at all."""
+
+import http.server
+import io
+import socket
+import threading
+from dataclasses import replace
+
+import pytest
+import torch
+from layouts import TINY, classifier, expanded
+
+from mmpoolformer import ARCHS, CheckpointError, PoolFormer, load_pretrained
+from mmpoolformer.checkpoint import fetch
+
+
+@pytest.fixture
+def cache(tmp_path, monkeypatch):
+    """An empty cache of downloads; its folder does not exist yet."""
+    monkeypatch.setenv('TORCH_HOME', str(tmp_path / 'torch'))
+    return tmp_path / 'torch/hub/checkpoints'
+
+
+@pytest.mark.smoke
+def test_names_are_served_from_the_cache_without_network(cache, monkeypatch):
+    def refuse(*args, **kwargs):
+        raise AssertionError('network was used')
+
+    monkeypatch.setattr(socket, 'socket', refuse)
+    cache.mkdir(parents=True)
+    torch.save(expanded('s12'), cache / 'poolformer_s12.pth.tar')
+    source = {'type': 'Pretrained', 'checkpoint': 'metaformer://poolformer_s12'}
+    model = PoolFormer(arch='s12', out_indices=3, init_cfg=source)
+    model.init_weights()
+    assert all((parameter == 0.25).all() for parameter in model.parameters())
+
+
+@pytest.mark.parametrize('name', ['poolformer_s13', 's12', ''])
+def test_unknown_name_lists_the_known(name, cache):
+    with pytest.raises(CheckpointError, match=f'metaformer://{name} is unknown') as error:
+        fetch(f'metaformer://{name}')
+    assert all(f'metaformer://{known}' in str(error.value) for known in ARCHS)
+
+
+@pytest.fixture
+def server():
+    """A local web server: /whole.pth, /cut.pth (the connection breaks), /login.pth, else 404."""
+    requests = []
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_GET(self):
+            requests.append(self.path)
+            if self.path not in contents:
+                self.send_error(404)
+                return
+            self.send_response(200)
+            self.send_header('Content-Length', str(len(contents['/whole.pth'])))
+            self.end_headers()
+            self.wfile.write(contents[self.path])
+
+        def log_message(self, *args):
+            pass
+
+    buffer = io.BytesIO()
+    torch.save(classifier(), buffer)
+    whole = buffer.getvalue()
+    contents = {'/whole.pth': whole, '/cut.pth': whole[:1000], '/login.pth': b'<html>login</html>'}
+    with http.server.ThreadingHTTPServer(('127.0.0.1', 0), Handler) as running:
+        thread = threading.Thread(target=running.serve_forever)
+        thread.start()
+        yield f'http://127.0.0.1:{running.server_port}', requests
+        running.shutdown()
+        thread.join()
+
+
+def test_download_happens_once_and_the_weights_fit(server, cache, monkeypatch):
+    address, requests = server
+    row = replace(ARCHS['poolformer_s12'], weights=f'{address}/whole.pth')
+    monkeypatch.setitem(ARCHS, 'poolformer_s12', row)
+    for _ in range(2):
+        model = PoolFormer(arch=TINY)
+        load_pretrained(model, 'metaformer://poolformer_s12')
+        assert torch.equal(model.stem.conv.bias, classifier()['patch_embed.proj.bias'])
+    assert requests == ['/whole.pth']
+    assert [path.name for path in cache.iterdir()] == ['whole.pth']
+    load_pretrained(PoolFormer(arch=TINY), f'{address}/whole.pth')
+    assert requests == ['/whole.pth']
+
+
+@pytest.mark.parametrize(
+    ('file', 'reason'),
+    [
+        ('cut.pth', r'is cut off, damaged'),
+        ('login.pth', 'is a web page'),
+        ('gone.pth', 'HTTP Error 404'),
+    ],
+)
+def test_bad_download_leaves_nothing_behind(server, cache, file, reason):
+    address, _ = server
+    with pytest.raises(CheckpointError, match=f'could not be downloaded .*{reason}'):
+        fetch(f'{address}/{file}')
+    assert list(cache.iterdir()) == []
+
+
+@pytest.mark.smoke
+def test_no_network_says_which_file_goes_where(cache, monkeypatch):
+    with socket.create_server(('127.0.0.1', 0)) as closed:
+        port = closed.getsockname()[1]
+    address = f'http://127.0.0.1:{port}/poolformer_s12.pth.tar'
+    monkeypatch.setitem(ARCHS, 'poolformer_s12', replace(ARCHS['poolformer_s12'], weights=address))
+    with pytest.raises(CheckpointError) as error:
+        load_pretrained(PoolFormer(arch=TINY), 'metaformer://poolformer_s12')
+    message = str(error.value)
+    assert message.startswith('metaformer://poolformer_s12 could not be downloaded')
+    assert f'fetch {address} elsewhere, put it at {cache}/poolformer_s12.pth.tar' in message
+    assert '--cfg-options model.backbone.init_cfg=None' in message
