@@ -95,7 +95,8 @@ class InterruptHook(Hook):
         if self._requested:
             raise KeyboardInterrupt
         self._requested = True
-        print('\nStopping after this iteration; press Ctrl-C again to stop at once.', flush=True)
+        # Not `print`: the signal may arrive in the middle of another one, which Python forbids.
+        os.write(1, b'\nStopping after this iteration; press Ctrl-C again to stop at once.\n')
 
     def _stop(self, runner: Runner, iterations: int) -> None:
         path = Path(runner.work_dir) / 'interrupted.pth'

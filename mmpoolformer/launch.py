@@ -109,9 +109,8 @@ def fail(message: str, code: int = 1) -> NoReturn:
     if _is_first():
         print(message, file=sys.stderr)
     else:
-        time.sleep(
-            2
-        )  # Launchers end all processes with the first: let that be the one that speaks.
+        # Launchers end all processes with the first one: let that be the one that speaks.
+        time.sleep(2)
     sys.exit(code)
 
 
@@ -136,8 +135,8 @@ def plain_errors(config: str) -> Iterator[None]:
     except pickle.UnpicklingError as error:
         refused = re.search(r'GLOBAL [^\s,]+', str(error))
         fail(
-            f'A checkpoint that {config} names was not loaded: it holds more than tensors and plain '
-            f'data, and loading it could run code ({refused[0] if refused else error}).'
+            f'A checkpoint that {config} names was not loaded: it holds more than tensors and '
+            f'plain data, and loading it could run code ({refused[0] if refused else error}).'
         )
     except (KeyError, TypeError, ValueError) as error:
         if not (message := _config_mistake(error)):

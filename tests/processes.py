@@ -12,7 +12,10 @@ import subprocess
 import sys
 import tempfile
 from dataclasses import dataclass
+from multiprocessing import forkserver
 from pathlib import Path
+
+import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 _LIBRARIES = ['mmpoolformer.launch', 'mmpoolformer.hooks', 'mmdet.apis', 'mmseg.apis', 'mmpretrain']
@@ -63,6 +66,10 @@ def start_warm_server():
     """Return a context whose processes start with the libraries imported."""
     context = multiprocessing.get_context('forkserver')
     context.set_forkserver_preload(_LIBRARIES)
+    with pytest.MonkeyPatch.context() as patch:
+        # OpenMP reads it once, when it is loaded; more threads than free cores wait for each other.
+        patch.setenv('OMP_NUM_THREADS', '1')
+        forkserver.ensure_running()
     return context
 
 

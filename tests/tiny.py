@@ -19,13 +19,7 @@ model = dict(
     bbox_head=dict(in_channels=32, feat_channels=32, stacked_convs=1),
 )
 train_dataloader = dict(dataset=dict(data_root='{shapes}/coco/'))
-pipeline = [  # WORKAROUND
-    dict(type='LoadImageFromFile'),
-    dict(type='Resize', scale_factor=1.0),
-    dict(type='LoadAnnotations', with_bbox=True),
-    dict(type='PackDetInputs', meta_keys=('img_id', 'img_path', 'ori_shape', 'img_shape', 'scale_factor')),
-]
-val_dataloader = dict(dataset=dict(data_root='{shapes}/coco/', pipeline=pipeline))
+val_dataloader = dict(dataset=dict(data_root='{shapes}/coco/'))
 test_dataloader = val_dataloader
 val_evaluator = dict(ann_file='{shapes}/coco/annotations/instances_val.json')
 test_evaluator = val_evaluator

@@ -82,8 +82,8 @@ def refuse_unsafe(cfg) -> str | None:
         return None
     if lacking := [key for key in ('meta', 'message_hub', 'optimizer') if key not in checkpoint]:
         raise CheckpointError(
-            f'{path} cannot be resumed: it holds no {", ".join(lacking)}, so training did not write '
-            f'it. To start from its weights, use --cfg-options load_from={path}'
+            f'{path} cannot be resumed: it holds no {", ".join(lacking)}, so training did not '
+            f'write it. To start from its weights, use --cfg-options load_from={path}'
         )
     return path
 

@@ -5,6 +5,6 @@ _base_ = [
     '../_base_/schedules/shapes_detection.py',
     '../_base_/detection_runtime.py',
 ]
-model = dict(backbone=dict(init_cfg=None), bbox_head=dict(num_classes=6))
+model = dict(backbone=dict(init_cfg=None), bbox_head=dict(num_classes=6, feat_channels=128))
 default_hooks = dict(logger=dict(interval=10), checkpoint=dict(max_keep_ckpts=2))
 randomness = dict(seed=0)

@@ -33,7 +33,7 @@ def snapshot(*folders):
 
 
 def refused(run, *parts):
-    """Assert that a run ended with a message that contains ``parts``, and nothing else went wrong."""
+    """Assert that a run ended with a message that contains ``parts``, and no traceback."""
     assert run.code in (1, 2), run.text[-3000:]
     assert 'Traceback' not in run.text
     said = ' '.join(run.err.split())  # Long lines are wrapped.
