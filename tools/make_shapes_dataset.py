@@ -31,10 +31,10 @@ def parse_args() -> argparse.Namespace:
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
     parser.add_argument('--root', type=Path, default=Path('data/shapes'), help='folder to make')
-    parser.add_argument('--num-train', type=int, default=256, help='training scenes')
+    parser.add_argument('--num-train', type=int, default=512, help='training scenes')
     parser.add_argument('--num-val', type=int, default=64, help='validation scenes')
     parser.add_argument('--num-crops', type=int, default=768, help='training crops of one object')
-    parser.add_argument('--size', type=int, default=160, help='longest possible side in pixels')
+    parser.add_argument('--size', type=int, default=128, help='longest possible side in pixels')
     parser.add_argument('--seed', type=int, default=0, help='same seed, same bytes')
     parser.add_argument(
         '--overwrite', action='store_true', help='replace Shapes made with other parameters'

@@ -5,9 +5,16 @@ _base_ = [
     '../_base_/schedules/shapes_detection.py',
     '../_base_/detection_runtime.py',
 ]
+norm_cfg = dict(type='GN', num_groups=32)
 model = dict(
     backbone=dict(init_cfg=None),
-    roi_head=dict(bbox_head=dict(num_classes=6), mask_head=dict(num_classes=6)),
+    # From scratch, neck and mask head need a norm (arXiv 1811.08883).
+    neck=dict(norm_cfg=norm_cfg),
+    rpn_head=dict(anchor_generator=dict(scales=[4])),  # From 16 px: images are small.
+    roi_head=dict(
+        bbox_head=dict(num_classes=6),
+        mask_head=dict(num_classes=6, norm_cfg=norm_cfg),
+    ),
     # Scenes hold a handful of objects: fewer proposals than on COCO save most of the time.
     train_cfg=dict(
         rpn_proposal=dict(nms_pre=500, max_per_img=200),

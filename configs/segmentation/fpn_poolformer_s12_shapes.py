@@ -6,7 +6,7 @@ _base_ = [
     '../_base_/segmentation_runtime.py',
 ]
 model = dict(
-    data_preprocessor=dict(size=(160, 160)),
+    data_preprocessor=dict(size=(128, 128)),
     backbone=dict(init_cfg=None),
     decode_head=dict(num_classes=7),
 )

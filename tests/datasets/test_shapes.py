@@ -90,7 +90,7 @@ def test_polygons_agree_with_the_drawn_masks(shapes):
     coco = COCO(shapes / 'coco/annotations/instances_train.json')
     overlaps = []
     for index in range(48):
-        scene = make_scene(np.random.default_rng([0, 0, index]), 160)
+        scene = make_scene(np.random.default_rng([0, 0, index]), 128)
         annotations = coco.loadAnns(coco.getAnnIds(index + 1))
         if not annotations:
             continue  # an image left empty on purpose

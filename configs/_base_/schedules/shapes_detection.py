@@ -1,10 +1,10 @@
 # From scratch on Shapes in minutes on two CPU cores.
-train_cfg = dict(type='EpochBasedTrainLoop', max_epochs=7, val_interval=1)
+train_cfg = dict(type='EpochBasedTrainLoop', max_epochs=7, val_interval=2)
 val_cfg = dict(type='ValLoop')
 test_cfg = dict(type='TestLoop')
 optim_wrapper = dict(
     type='OptimWrapper',
-    optimizer=dict(type='AdamW', lr=3e-4, weight_decay=1e-4),
+    optimizer=dict(type='AdamW', lr=1e-3, weight_decay=1e-4, fused=True),
     clip_grad=dict(max_norm=10),
 )
 param_scheduler = [

@@ -1,21 +1,23 @@
 """The classes of Shapes: names, palette and outlines.
 
-A class is its outline and nothing else: colour, size and rotation are drawn at random for each
-object, so a model has to look at the form.
+A class is an outline and a family of colours; size, tilt and shade are drawn at random for each
+object. The colour is what lets a model learn the classes from scratch within minutes on a CPU: with
+colours at random, RetinaNet found the objects in four minutes on two cores, but not their classes.
 """
 
 import numpy as np
 
 
 def _regular(corners: int) -> np.ndarray:
-    angles = np.arange(corners) * 2 * np.pi / corners
+    # The image's y axis points down: a polygon with an odd number of corners stands on a side.
+    first = -np.pi / 2 if corners % 2 else np.pi / corners
+    angles = first + np.arange(corners) * 2 * np.pi / corners
     return np.stack([np.cos(angles), np.sin(angles)], axis=1)
 
 
 def _star(points: int = 5, inner_radius: float = 0.45) -> np.ndarray:
-    outline = _regular(2 * points)
-    outline[1::2] *= inner_radius
-    return outline
+    outer, inner = _regular(points), -inner_radius * np.roll(_regular(points), points // 2, axis=0)
+    return np.stack([outer, inner], axis=1).reshape(-1, 2)
 
 
 def _cross(half_width: float = 0.3) -> np.ndarray:
@@ -44,6 +46,16 @@ OUTLINES: dict[str, np.ndarray] = {
     'triangle': _regular(3),
 }
 
+# Places on the colour circle, 0..1, far enough apart to stay so when painting varies them by 0.05.
+HUES: dict[str, float] = {
+    'circle': 0.58,
+    'cross': 0.76,
+    'heart': 0.94,
+    'square': 0.07,
+    'star': 0.19,
+    'triangle': 0.40,
+}
+
 CLASSES: tuple[str, ...] = tuple(OUTLINES)
 """Class names; the COCO category id is the position plus 1."""
 
@@ -55,7 +67,7 @@ PALETTE: tuple[tuple[int, int, int], ...] = (
     (250, 225, 70),
     (60, 200, 120),
 )
-"""One RGB colour per class, for drawing predictions; objects themselves have any colour."""
+"""One RGB colour per class, for drawing predictions."""
 
 SEG_CLASSES: tuple[str, ...] = ('background', *CLASSES)
 """Names of the values in a segmentation mask: 0 is the background."""

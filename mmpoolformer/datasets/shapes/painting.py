@@ -1,7 +1,7 @@
 """How a scene looks: muted textured backgrounds, saturated shapes with a rim and a soft shadow.
 
 Everything is painted at the image's own resolution from coverage maps in 0..1, which is what makes
-the edges smooth. None of it tells the class of an object.
+the edges smooth.
 """
 
 import colorsys
@@ -9,8 +9,6 @@ from dataclasses import dataclass
 
 import cv2
 import numpy as np
-
-GOLDEN_RATIO = 0.618034  # Steps of it around the colour circle never come close to each other.
 
 
 @dataclass(frozen=True)
@@ -21,11 +19,13 @@ class Layer:
         coverage: (H, W) float32, share of each pixel inside the outline.
         rim: (H, W) float32, share of each pixel inside the darker rim.
         radius: circumscribed radius in pixels.
+        hue: its colour's place on the colour circle, 0..1.
     """
 
     coverage: np.ndarray
     rim: np.ndarray
     radius: float
+    hue: float
 
 
 def paint(rng: np.random.Generator, height: int, width: int, layers: list[Layer]) -> np.ndarray:
@@ -35,17 +35,16 @@ def paint(rng: np.random.Generator, height: int, width: int, layers: list[Layer]
         (height, width, 3) uint8, RGB.
     """
     image = _background(rng, height, width)
-    hue = rng.random()
-    for index, layer in enumerate(layers):
-        image *= 1 - 0.35 * _shadow(layer)[..., None]
-        fill = _fill(rng, hue + GOLDEN_RATIO * index, height, width)
+    for layer in layers:
+        image *= 1 - 0.2 * _shadow(layer)[..., None]
+        fill = _fill(rng, layer.hue, height, width)
         fill *= 1 - 0.45 * layer.rim[..., None]
         image += (fill - image) * layer.coverage[..., None]
     return np.clip(np.rint(image * 255), 0, 255).astype(np.uint8)
 
 
 def _fill(rng: np.random.Generator, hue: float, height: int, width: int) -> np.ndarray:
-    hue += rng.uniform(-0.04, 0.04)
+    hue += rng.uniform(-0.05, 0.05)
     colour = _rgb(hue, rng.uniform(0.55, 0.9), rng.uniform(0.8, 1.0))
     light = 1 - 0.25 * _gradient(rng, *_grid(rng, height, width))
     return colour * light[..., None]
@@ -65,7 +64,7 @@ def _background(rng: np.random.Generator, height: int, width: int) -> np.ndarray
     u, v = _grid(rng, height, width)
     mix = 0.8 * texture(rng, u, v) + 0.2 * _clouds(rng, u, v)
     hue, saturation, value = rng.random(), rng.uniform(0.08, 0.35), rng.uniform(0.3, 0.9)
-    step = rng.uniform(0.12, 0.25) * (-1 if value > 0.6 else 1)
+    step = rng.uniform(0.06, 0.16) * (-1 if value > 0.6 else 1)
     first = _rgb(hue, saturation, value)
     second = _rgb(hue + rng.uniform(-0.1, 0.1), saturation, value + step)
     return first + (second - first) * mix[..., None]

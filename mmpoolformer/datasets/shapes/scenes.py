@@ -10,17 +10,17 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from .classes import CLASSES, OUTLINES
+from .classes import CLASSES, HUES, OUTLINES
 from .painting import Layer, paint
 
 SUPERSAMPLING = 4
 FRACTION_BITS = 4  # cv2 takes corners as integers; this many bits are behind the point.
 
-# An object is kept only where it and everything under it can still be recognised: at least 60 %
+# An object is kept only where it and everything under it can still be recognised: at least 85 %
 # of the whole shape visible, at least about 7 x 7 pixels of it, no splinters and no holes (a COCO
 # polygon cannot have one). Otherwise another place is tried, and after some attempts it is left
 # out of the *picture*, so that nothing visible lacks an annotation.
-MIN_VISIBLE_SHARE = 0.6
+MIN_VISIBLE_SHARE = 0.85
 MIN_VISIBLE_AREA = 50.0  # pixels
 MIN_PIECE_AREA = 8.0  # pixels
 ATTEMPTS = 30
@@ -28,12 +28,13 @@ ATTEMPTS = 30
 EMPTY_EVERY = 20  # One image in so many has nothing in it: detectors must learn to be silent too.
 MIN_ASPECT = 0.75  # shortest possible side of an image / `size`
 MIN_RADIUS = 7.0  # pixels; below it a star and a circle look alike
-# Circumscribed radii as shares of `size`. At 160 px they are 7-16, 19-42 and 72-80 px, so that all
+# Circumscribed radii as shares of `size`. At 128 px they are 8-13, 15-33 and 56-67 px, so that all
 # three of COCO's area ranges (limits 32^2 and 96^2 px) occur.
-SMALL, MEDIUM, LARGE = (0.045, 0.1), (0.12, 0.26), (0.45, 0.5)
-SMALL_SHARE = 0.4  # of the objects
-LARGE_SHARE = 0.3  # of the scenes; at most one each, or little else would fit
-BORDER_SHARE = 0.2  # of the attempts may put an object across the border
+SMALL, MEDIUM, LARGE = (0.06, 0.1), (0.12, 0.26), (0.44, 0.52)
+SMALL_SHARE = 0.3  # of the objects
+TILT = np.pi / 12  # An object is turned by up to so much to either side.
+LARGE_SHARE = 0.4  # of the scenes; at most one each, or little else would fit
+BORDER_SHARE = 0.1  # of the attempts may put an object across the border
 
 
 @dataclass(frozen=True)
@@ -88,7 +89,7 @@ def make_scene(rng: np.random.Generator, size: int, empty: bool = False) -> Scen
         label = int(rng.integers(len(CLASSES)))
         for _ in range(ATTEMPTS):
             centre = _centre(rng, height, width, radius)
-            if canvas.add(label, radius, centre, angle=rng.uniform(0, 2 * np.pi)):
+            if canvas.add(label, radius, centre, angle=rng.uniform(-TILT, TILT)):
                 break
     return canvas.scene(rng)
 
@@ -104,12 +105,12 @@ def make_crop(rng: np.random.Generator, label: int, size: int) -> Scene:
     canvas = _Canvas(size, size)
     radius = rng.uniform(0.25, 0.45) * size
     centre = size / 2 + rng.uniform(-0.08, 0.08, size=2) * size
-    canvas.add(label, radius, centre, angle=rng.uniform(0, 2 * np.pi))
+    canvas.add(label, radius, centre, angle=rng.uniform(-TILT, TILT))
     for _ in range(rng.integers(3)):
         bearing = rng.uniform(0, 2 * np.pi)
         away = np.array([np.cos(bearing), np.sin(bearing)]) * 0.6 * size
         neighbour = int(rng.integers(len(CLASSES)))
-        canvas.add(neighbour, rng.uniform(0.15, 0.3) * size, size / 2 + away, angle=bearing)
+        canvas.add(neighbour, rng.uniform(0.15, 0.3) * size, size / 2 + away, angle=rng.uniform(-TILT, TILT))
     return canvas.scene(rng)
 
 
@@ -156,15 +157,15 @@ class _Canvas:
             return False
         self.owner, self.areas = owner, areas
         self.labels.append(label)
-        self.layers.append(self._layer(inside, corners, radius))
+        self.layers.append(self._layer(inside, corners, radius, HUES[CLASSES[label]]))
         return True
 
-    def _layer(self, inside: np.ndarray, corners: np.ndarray, radius: float) -> Layer:
+    def _layer(self, inside: np.ndarray, corners: np.ndarray, radius: float, hue: float) -> Layer:
         # Half of the line lies outside the shape and is cut off.
         thickness = 2 * round(SUPERSAMPLING * max(0.8, 0.06 * radius))
         rim = np.zeros_like(inside)
         cv2.polylines(rim, [corners], True, 1, thickness, shift=FRACTION_BITS)
-        return Layer(self._shares(inside), self._shares(rim & inside), radius)
+        return Layer(self._shares(inside), self._shares(rim & inside), radius, hue)
 
     def _shares(self, fine: np.ndarray) -> np.ndarray:
         """(h * s, w * s) of 0 and 1 to the mean of each s x s tile, (h, w) float32."""

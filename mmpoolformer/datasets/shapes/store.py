@@ -25,10 +25,10 @@ LIMITS = {
 
 def generate(
     root: str | os.PathLike,
-    num_train: int = 256,
+    num_train: int = 512,
     num_val: int = 64,
     num_crops: int = 768,
-    size: int = 160,
+    size: int = 128,
     seed: int = 0,
     overwrite: bool = False,
     progress: Progress = iter,
@@ -64,7 +64,7 @@ def generate(
     Example:
         >>> info = generate('data/shapes', num_train=8, num_val=2, num_crops=6)
         >>> info['parameters']
-        {'num_train': 8, 'num_val': 2, 'num_crops': 6, 'size': 160, 'seed': 0}
+        {'num_train': 8, 'num_val': 2, 'num_crops': 6, 'size': 128, 'seed': 0}
     """
     parameters = _checked(
         num_train=num_train, num_val=num_val, num_crops=num_crops, size=size, seed=seed
