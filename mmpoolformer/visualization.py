@@ -113,7 +113,8 @@ def draw_curves(path: str | Path, scalars: Sequence[dict], metrics: dict[str, st
     for key, name in metrics.items():
         points = _score_points(scalars, key)
         right.plot(*zip(*points, strict=True), marker='o', markersize=3, label=name)
-    right.set(xlabel='iteration', ylabel='score on the validation images', ylim=(0, 1))
+    right.set(xlabel='iteration', ylabel='score on validation images', ylim=(0, 1))
+    right.set_xlim(left.get_xlim())
     right.legend(frameon=False, loc='lower right')
     for axis in (left, right):
         axis.grid(alpha=0.3)

@@ -155,7 +155,7 @@ def print_table(summary: dict, task: str, work_dir: Path) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    table = Table(title=f'PoolFormer-S12 on Shapes, {task}, from scratch', title_justify='left')
+    table = Table()
     table.add_column('measure')
     table.add_column('value', justify='right')
     for name in TASKS[task].metrics.values():
@@ -164,7 +164,7 @@ def print_table(summary: dict, task: str, work_dir: Path) -> None:
     table.add_row('training images/s', f'{summary["training images per second"]}')
     table.add_row('evaluation', f'{summary["seconds"]["test"]:.0f} s')
     console = Console()
-    console.print()
+    console.print(f'\nPoolFormer-S12 on Shapes, {task}, from scratch')
     console.print(table)
     for name in ('predictions.png', 'curves.png', 'summary.json'):
         print(f'  {work_dir / name}')

@@ -8,8 +8,8 @@ _base_ = [
 norm_cfg = dict(type='GN', num_groups=32)
 model = dict(
     backbone=dict(init_cfg=None),
-    # From scratch, neck and head need a norm (arXiv 1811.08883). Both are half as wide, and the head
-    # half as deep, as for COCO: six classes need no more, and it saves time.
+    # From scratch, neck and head need a norm (arXiv 1811.08883). Both are half as wide, the head
+    # also half as deep, as for COCO: six classes need no more, and it saves time.
     neck=dict(norm_cfg=norm_cfg, out_channels=128, num_outs=3),
     bbox_head=dict(
         num_classes=6,

@@ -15,7 +15,7 @@ from mmpoolformer.datasets.shapes import (
 )
 from mmpoolformer.datasets.shapes.scenes import make_scene
 
-SPLITS = [('train', 'training', 256), ('val', 'validation', 64)]
+SPLITS = [('train', 'training', 512), ('val', 'validation', 64)]
 
 
 @pytest.fixture(scope='module')
@@ -161,7 +161,7 @@ def test_crops_are_balanced_and_show_their_class(shapes):
 
 
 def test_no_picture_occurs_twice(shapes):
-    for tree, count in (('coco', 256 + 64), ('imagenet', 768 + 192)):
+    for tree, count in (('coco', 512 + 64), ('imagenet', 768 + 192)):
         files = list((shapes / tree).rglob('*.png'))
         assert len({file.read_bytes() for file in files}) == len(files) == count
 

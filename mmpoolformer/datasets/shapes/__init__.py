@@ -8,7 +8,7 @@ Example:
     >>> from mmpoolformer.datasets.shapes import CLASSES, generate
     >>> CLASSES
     ('circle', 'cross', 'heart', 'square', 'star', 'triangle')
-    >>> info = generate('data/shapes', num_train=256, num_val=64)
+    >>> info = generate('data/shapes', num_train=512, num_val=64)
     >>> info['statistics']['val']['images']
     64
 """

@@ -110,7 +110,12 @@ def make_crop(rng: np.random.Generator, label: int, size: int) -> Scene:
         bearing = rng.uniform(0, 2 * np.pi)
         away = np.array([np.cos(bearing), np.sin(bearing)]) * 0.6 * size
         neighbour = int(rng.integers(len(CLASSES)))
-        canvas.add(neighbour, rng.uniform(0.15, 0.3) * size, size / 2 + away, angle=rng.uniform(-TILT, TILT))
+        canvas.add(
+            neighbour,
+            rng.uniform(0.15, 0.3) * size,
+            size / 2 + away,
+            angle=rng.uniform(-TILT, TILT),
+        )
     return canvas.scene(rng)
 
 
