@@ -76,7 +76,7 @@ class Scene:
 
 
 def make_scene(rng: np.random.Generator, size: int, empty: bool = False) -> Scene:
-    """Compose a scene of two to six objects.
+    """Compose a scene of up to six objects; those that find no place are left out.
 
     Args:
         rng: source of all randomness.
