@@ -123,9 +123,7 @@ def test_scenes_vary(shapes, split, ade_split, count):
     assert classes.min() > 0.6 * classes.max()
     sides = {(item['height'], item['width']) for item in coco['images']}
     assert len(sides) > count / 2
-    assert {min(min(pair) for pair in sides), max(max(pair) for pair in sides)} <= {
-        *range(96, 129)
-    }
+    assert {min(min(pair) for pair in sides), max(max(pair) for pair in sides)} <= {*range(96, 129)}
     assert any(height % 2 and width % 2 for height, width in sides)
 
 
