@@ -50,7 +50,9 @@ def apply_options(cfg, args: argparse.Namespace) -> None:
             cfg.test_evaluator if isinstance(cfg.test_evaluator, list) else [cfg.test_evaluator]
         )
         if args.out.endswith(('.pkl', '.pickle')):
-            evaluators = [*evaluators, dict(type='mmengine.DumpResults', out_file_path=args.out)]
+            # mmdet's own dumper compresses masks.
+            dump = 'mmdet.DumpDetResults' if task_of(cfg) == 'mmdet' else 'mmengine.DumpResults'
+            evaluators = [*evaluators, dict(type=dump, out_file_path=args.out)]
         elif task_of(cfg) == 'mmseg':
             evaluators[0]['output_dir'] = args.out
         else:
