@@ -1,5 +1,5 @@
 # From scratch on Shapes in minutes on two CPU cores.
-train_cfg = dict(type='EpochBasedTrainLoop', max_epochs=6, val_interval=2)
+train_cfg = dict(type='EpochBasedTrainLoop', max_epochs=7, val_interval=2)
 val_cfg = dict(type='ValLoop')
 test_cfg = dict(type='TestLoop')
 optim_wrapper = dict(
@@ -13,8 +13,8 @@ param_scheduler = [
         type='CosineAnnealingLR',
         by_epoch=True,
         begin=0,
-        end=6,
-        T_max=6,
+        end=7,
+        T_max=7,
         eta_min=0.0,
         convert_to_iter_based=True,
     ),
