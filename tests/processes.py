@@ -49,6 +49,7 @@ def run(command, cwd, timeout=240, **env) -> Finished:
         stderr=subprocess.PIPE,
         text=True,
         start_new_session=True,
+        preexec_fn=heed_interrupts,
     )
     try:
         out, err = process.communicate(timeout=timeout)
@@ -93,6 +94,7 @@ def fork_tool(context, tool, args, cwd, env, timeout) -> Finished:
 
 def _become(argv, cwd, env, out, err) -> None:
     os.setsid()
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     for stream, path in ((sys.stdout, out), (sys.stderr, err)):
         stream.flush()
         os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT), stream.fileno())
@@ -102,6 +104,11 @@ def _become(argv, cwd, env, out, err) -> None:
     sys.argv = argv
     sys.path[:1] = [str(Path(argv[0]).parent), *filter(None, [env.get('PYTHONPATH')])]
     runpy.run_path(argv[0], run_name='__main__')
+
+
+def heed_interrupts() -> None:
+    """Undo what a shell does to commands in the background, whose children ignore Ctrl-C."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def _end_session(pid: int) -> None:

@@ -23,7 +23,7 @@ val_dataloader = dict(dataset=dict(data_root='{shapes}/coco/'))
 test_dataloader = val_dataloader
 val_evaluator = dict(ann_file='{shapes}/coco/annotations/instances_val.json')
 test_evaluator = val_evaluator
-train_cfg = dict(max_epochs=1)
+train_cfg = dict(max_epochs=1, val_interval=1)
 """
 _SEGMENTATION = """
 _base_ = ['{root}/configs/segmentation/fpn_poolformer_s12_shapes.py']
