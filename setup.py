@@ -32,7 +32,15 @@ EXTRAS = {
         # mmengine imports pkg_resources, which setuptools 82 dropped.
         'setuptools<82',
     ],
-    'dev': ['pytest>=8', 'ruff>=0.17,<0.18', 'pre-commit>=4'],
+    'hub': ['huggingface_hub>=0.23'],
+    'dev': [
+        'pytest>=8',
+        'ruff>=0.17,<0.18',
+        'pre-commit>=4',
+        'timm>=1',
+        # mmpretrain cannot be imported beside transformers 5.
+        'transformers>=4.40,<5',
+    ],
 }
 
 
@@ -63,6 +71,7 @@ setup(
         'numpy>=1.26',
         'pillow>=10',
         'matplotlib>=3.8',
+        'safetensors>=0.4',
         'tqdm>=4.66',
     ],
     extras_require=EXTRAS,

@@ -21,7 +21,16 @@ except ModuleNotFoundError as error:
 
 from mmpoolformer.archs import ARCHS, Arch
 from mmpoolformer.checkpoint import CheckpointError, convert_state_dict, load_pretrained
-from mmpoolformer.models import MetaFormer, PoolFormer
+from mmpoolformer.models import (
+    CAFormer,
+    ConvFormer,
+    IdentityFormer,
+    MetaFormer,
+    PoolFormer,
+    PoolFormerV2,
+    RandFormer,
+    create_backbone,
+)
 from mmpoolformer.registry import HOOKS, MODELS
 
 __all__ = [
@@ -29,9 +38,15 @@ __all__ = [
     'HOOKS',
     'MODELS',
     'Arch',
+    'CAFormer',
     'CheckpointError',
+    'ConvFormer',
+    'IdentityFormer',
     'MetaFormer',
     'PoolFormer',
+    'PoolFormerV2',
+    'RandFormer',
     'convert_state_dict',
+    'create_backbone',
     'load_pretrained',
 ]

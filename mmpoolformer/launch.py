@@ -20,7 +20,7 @@ from mmengine.config.utils import ConfigParsingError
 from mmengine.model import is_model_wrapper
 
 from mmpoolformer import preflight
-from mmpoolformer.checkpoint import CheckpointError
+from mmpoolformer.checkpoint import CheckpointError, distrust_checkpoints, trust_checkpoints
 
 # Where launchers say which process this is: torchrun, Slurm, Open MPI.
 _RANKS = {'pytorch': 'RANK', 'slurm': 'SLURM_PROCID', 'mpi': 'OMPI_COMM_WORLD_RANK'}
@@ -59,6 +59,11 @@ def add_common_arguments(parser: argparse.ArgumentParser) -> None:
         default='none',
         help='how processes are started; dist_train.sh and slurm_train.sh set it',
     )
+    parser.add_argument(
+        '--trust-checkpoint',
+        action='store_true',
+        help='load checkpoints that hold more than tensors and plain data: they can run any code',
+    )
     # torchrun sets LOCAL_RANK; older launchers pass one of these spellings instead.
     parser.add_argument(
         '--local_rank', '--local-rank', type=int, default=0, help='set by launchers'
@@ -76,6 +81,8 @@ def load_config(args: argparse.Namespace, needs: Sequence[str]) -> Config:
         SystemExit: If the file is missing or is not a valid config, with a message.
     """
     os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
+    if args.trust_checkpoint:
+        trust_checkpoints()
     if not Path(args.config).is_file():
         fail(f'{args.config} does not exist. Configs are in configs/detection/ and beside it.')
     try:
@@ -160,10 +167,7 @@ def build_runner(cfg: Config):
         Path(cfg.work_dir).mkdir(parents=True, exist_ok=True)
     except OSError as error:
         fail(f'--work-dir {cfg.work_dir} cannot be made: {error.strerror}')
-    # onedl-mmengine loads again without restrictions what the safe reader refuses, code included.
-    # Torch lets an environment variable forbid that for every route, each init_cfg included.
-    os.environ.pop('TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD', None)
-    os.environ['TORCH_FORCE_WEIGHTS_ONLY_LOAD'] = '1'
+    distrust_checkpoints()
 
     backend = cfg.get('env_cfg', {}).get('dist_cfg', {}).get('backend')
     if cfg.launcher != 'none' and backend == 'gloo' and not torch.cuda.is_available():

@@ -59,3 +59,15 @@ def expanded(name: str) -> dict:
         shapes = PoolFormer(arch=name, out_indices=3).state_dict()
     weights = {k: torch.full((), 0.25).expand(v.shape) for k, v in shapes.items()}
     return as_authors(weights)
+
+
+def randomise(model: nn.Module) -> None:
+    """Make every parameter count: at 1e-5 a LayerScale would hide what its branch computes."""
+    generator = torch.Generator().manual_seed(0)
+    for name, parameter in model.named_parameters():
+        if '_scale' in name:
+            nn.init.uniform_(parameter, 0.2, 0.8, generator=generator)
+        elif 'norm' in name and name.endswith('weight'):
+            nn.init.uniform_(parameter, 0.5, 1.5, generator=generator)
+        elif name.endswith('bias'):
+            nn.init.normal_(parameter, std=0.1, generator=generator)

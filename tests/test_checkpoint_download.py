@@ -11,6 +11,7 @@ import torch
 from layouts import TINY, classifier, expanded
 
 from mmpoolformer import ARCHS, CheckpointError, PoolFormer, load_pretrained
+from mmpoolformer.archs import Weights
 from mmpoolformer.checkpoint import fetch
 
 
@@ -40,6 +41,11 @@ def test_unknown_name_lists_the_known(name, cache):
     with pytest.raises(CheckpointError, match=f'metaformer://{name} is unknown') as error:
         fetch(f'metaformer://{name}')
     assert all(f'metaformer://{known}' in str(error.value) for known in ARCHS)
+
+
+def set_address(monkeypatch, address):
+    row = replace(ARCHS['poolformer_s12'], weights={'in1k': Weights(address)})
+    monkeypatch.setitem(ARCHS, 'poolformer_s12', row)
 
 
 @pytest.fixture
@@ -75,8 +81,7 @@ def server():
 
 def test_download_happens_once_and_the_weights_fit(server, cache, monkeypatch):
     address, requests = server
-    row = replace(ARCHS['poolformer_s12'], weights=f'{address}/whole.pth')
-    monkeypatch.setitem(ARCHS, 'poolformer_s12', row)
+    set_address(monkeypatch, f'{address}/whole.pth')
     for _ in range(2):
         model = PoolFormer(arch=TINY)
         load_pretrained(model, 'metaformer://poolformer_s12')
@@ -107,7 +112,7 @@ def test_no_network_says_which_file_goes_where(cache, monkeypatch):
     with socket.create_server(('127.0.0.1', 0)) as closed:
         port = closed.getsockname()[1]
     address = f'http://127.0.0.1:{port}/poolformer_s12.pth.tar'
-    monkeypatch.setitem(ARCHS, 'poolformer_s12', replace(ARCHS['poolformer_s12'], weights=address))
+    set_address(monkeypatch, address)
     with pytest.raises(CheckpointError) as error:
         load_pretrained(PoolFormer(arch=TINY), 'metaformer://poolformer_s12')
     message = str(error.value)

@@ -1,10 +1,20 @@
 """Checkpoints: known layouts, pure conversion, strict and safe loading.
 
-Files are always read with ``weights_only=True``: nothing in a checkpoint is ever executed.
+Files are read with ``weights_only=True``: nothing in a checkpoint is executed, unless the tools'
+``--trust-checkpoint`` asks for it.
 """
 
 from mmpoolformer.checkpoint.errors import CheckpointError
-from mmpoolformer.checkpoint.files import fetch, read_checkpoint, unwrap
+from mmpoolformer.checkpoint.files import (
+    distrust_checkpoints,
+    fetch,
+    read_checkpoint,
+    read_metadata,
+    trust_checkpoints,
+    unwrap,
+    wrapper_of,
+    write_weights,
+)
 from mmpoolformer.checkpoint.layouts import (
     LAYOUTS,
     Layout,
@@ -21,9 +31,14 @@ __all__ = [
     'convert_own_keys',
     'convert_state_dict',
     'detect_layout',
+    'distrust_checkpoints',
     'fetch',
     'load_model',
     'load_pretrained',
     'read_checkpoint',
+    'read_metadata',
+    'trust_checkpoints',
     'unwrap',
+    'wrapper_of',
+    'write_weights',
 ]

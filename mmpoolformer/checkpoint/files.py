@@ -13,12 +13,41 @@ import numpy as np
 import torch
 from mmengine.dist import barrier, get_local_rank
 from mmengine.logging import HistoryBuffer
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from mmpoolformer.archs import ARCHS
+from mmpoolformer.archs import ARCHS, Weights
 from mmpoolformer.checkpoint.errors import CheckpointError, first_keys
 
 SCHEME = 'metaformer://'
+HUB_SCHEME = 'hf-hub:'
+# Set by :func:`trust_checkpoints` alone.
+_trusting = False
+
+
+def trust_checkpoints() -> None:
+    """Let this process unpickle checkpoints without restrictions: they can run any code.
+
+    For files from a source you trust that hold more than tensors and plain data. Only the tools'
+    ``--trust-checkpoint`` calls it.
+    """
+    global _trusting
+    _trusting = True
+    # What mmengine reads goes through torch.load, too.
+    os.environ.pop('TORCH_FORCE_WEIGHTS_ONLY_LOAD', None)
+    os.environ['TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD'] = '1'
+
+
+def distrust_checkpoints() -> None:
+    """Forbid unrestricted unpickling for every route, that of mmengine included.
+
+    onedl-mmengine loads again without restrictions what the safe reader refuses, code included.
+    Torch lets an environment variable forbid that. Does nothing after :func:`trust_checkpoints`.
+    """
+    if not _trusting:
+        os.environ.pop('TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD', None)
+        os.environ['TORCH_FORCE_WEIGHTS_ONLY_LOAD'] = '1'
 
 
 def _history_statistic(owner: type, name: str) -> object:
@@ -51,6 +80,9 @@ torch.serialization.add_safe_globals(_TRAINING_LOGS)
 def read_checkpoint(path: str | Path) -> dict:
     """Read a checkpoint file onto the CPU without executing anything in it.
 
+    Args:
+        path: A file saved by torch, or one of safetensors, told by its content.
+
     Raises:
         CheckpointError: If the file is missing, is no checkpoint, is cut off, or holds objects
             other than tensors and plain data.
@@ -61,7 +93,9 @@ def read_checkpoint(path: str | Path) -> dict:
     # Again, because each load_checkpoint of onedl-mmengine takes its own list back afterwards.
     torch.serialization.add_safe_globals(_TRAINING_LOGS)
     try:
-        return torch.load(path, map_location='cpu', weights_only=True)
+        if is_safetensors(path):
+            return load_file(path)
+        return torch.load(path, map_location='cpu', weights_only=not _trusting)
     except Exception as error:  # Reading arbitrary bytes as a pickle can fail in any way.
         raise CheckpointError(_why_refused(path, error)) from None
 
@@ -83,12 +117,19 @@ def why_unreadable(path: Path) -> str | None:
     return None
 
 
+def is_safetensors(path: Path) -> bool:
+    """Tell by its first bytes whether ``path`` is in the format of safetensors."""
+    with path.open('rb') as file:
+        start = file.read(9)
+    return len(start) == 9 and start[8:] == b'{' and int.from_bytes(start[:8], 'little') < 2**27
+
+
 def _why_refused(path: Path, error: Exception) -> str:
     if refused := re.search(r'GLOBAL ([\w.]+)', str(error)):
         return (
             f'{path} holds more than tensors and plain data ({refused[1]}), and loading it could '
-            'run code. It was not loaded. If you trust its source, save its state dict alone: '
-            'torch.save(model.state_dict(), …)'
+            'run code. It was not loaded. If you trust its source, add --trust-checkpoint; better '
+            'still, have its owner save the state dict alone: torch.save(model.state_dict(), …)'
         )
     reason = (str(error) or type(error).__name__).splitlines()[0]
     return (
@@ -97,40 +138,102 @@ def _why_refused(path: Path, error: Exception) -> str:
     )
 
 
+WRAPPERS = ('state_dict', 'model', 'state_dict_ema')
+
+
+def read_metadata(path: Path) -> dict[str, str]:
+    """Return the metadata of a file of safetensors, none for one of torch."""
+    if not is_safetensors(path):
+        return {}
+    with safe_open(path, 'pt') as file:
+        return file.metadata() or {}
+
+
+def write_weights(weights: Mapping[str, Tensor], path: str | Path) -> None:
+    """Write a state dict, as safetensors or with torch, told by the name's ending.
+
+    ``path`` is complete or as before, even if the process is killed.
+
+    Raises:
+        CheckpointError: If the ending is not known, or the file cannot be written.
+    """
+    path = Path(path)
+    if path.suffix not in ('.safetensors', '.pth', '.bin', '.pt'):
+        raise CheckpointError(f'{path}: the name must end in .safetensors, .pth, .pt or .bin')
+    part = path.with_name(f'{path.name}.{os.getpid()}.part')
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if path.suffix == '.safetensors':
+            whole = {key: tensor.contiguous().clone() for key, tensor in weights.items()}
+            save_file(whole, part, metadata={'format': 'pt'})
+        else:
+            torch.save({key: tensor.clone() for key, tensor in weights.items()}, part)
+        part.replace(path)
+    except (OSError, RuntimeError, SafetensorError) as error:
+        raise CheckpointError(f'{path} could not be written: {error}') from None
+    finally:
+        part.unlink(missing_ok=True)
+
+
 def unwrap(checkpoint: Mapping) -> dict[str, Tensor]:
     """Return the state dict inside a checkpoint, without the ``module.`` of DDP."""
     if not isinstance(checkpoint, Mapping):
         raise CheckpointError(f'a {type(checkpoint).__name__} is no state dict')
-    for key in ('state_dict', 'model', 'state_dict_ema'):
-        if isinstance(checkpoint.get(key), Mapping):
-            checkpoint = checkpoint[key]
-            break
+    if wrapper := wrapper_of(checkpoint):
+        checkpoint = checkpoint[wrapper]
     tensors = {k: v for k, v in checkpoint.items() if isinstance(v, Tensor)}
     if not tensors:
         raise CheckpointError(f'no tensors found; the top-level keys are {first_keys(checkpoint)}')
     return {key.removeprefix('module.'): tensor for key, tensor in tensors.items()}
 
 
-def fetch(source: str | Path) -> Path:
+def wrapper_of(checkpoint: Mapping) -> str | None:
+    """Return the entry of a checkpoint that holds the state dict, ``None`` if it is one itself."""
+    return next((key for key in WRAPPERS if isinstance(checkpoint.get(key), Mapping)), None)
+
+
+def weights_of(name: str) -> Weights:
+    """Return the table's entry for ``metaformer://<model>[.<tag>]``.
+
+    Raises:
+        CheckpointError: If there is none; the message lists those there are.
+    """
+    model, _, tag = name.removeprefix(SCHEME).partition('.')
+    released = ARCHS[model].weights if model in ARCHS else {}
+    if model not in ARCHS:
+        known = ', '.join(SCHEME + key for key, arch in ARCHS.items() if arch.weights)
+        raise CheckpointError(f'{name} is unknown; known models: {known}')
+    if tag and tag not in released:
+        known = ', '.join(f'{SCHEME}{model}.{key}' for key in released)
+        raise CheckpointError(f'{name} is unknown; known weights of {model}: {known}')
+    return released[tag] if tag else next(iter(released.values()))
+
+
+def fetch(source: str | Path, folder: str | Path | None = None) -> Path:
     """Return the local file of ``source``, downloading names and addresses once.
 
     Downloads go to torch.hub's cache (``TORCH_HOME``), are complete or absent, and are done by one
-    process per machine.
+    process per machine. What is in the cache, or in ``folder``, needs no network.
+
+    Args:
+        source: A path; an address; ``metaformer://<model>[.<tag>]``, a released checkpoint of the
+            table; or ``hf-hub:<owner>/<repository>``, a repository of the Hugging Face hub such as
+            ``hf-hub:timm/poolformer_s12.sail_in1k``, which needs huggingface_hub.
+        folder: Where to look for the file first, under the last part of its address.
 
     Raises:
         CheckpointError: If the name is unknown, or the file is neither cached nor reachable.
     """
     source = str(source)
-    address = source
-    if source.startswith(SCHEME):
-        name = source.removeprefix(SCHEME)
-        if name not in ARCHS or not ARCHS[name].weights:
-            known = [SCHEME + key for key, arch in ARCHS.items() if arch.weights]
-            raise CheckpointError(f'{source} is unknown; known names: {", ".join(known)}')
-        address = ARCHS[name].weights
+    if source.startswith(HUB_SCHEME):
+        return _fetch_from_hub(source, folder)
+    address = weights_of(source).url if source.startswith(SCHEME) else source
     if not address.startswith(('http://', 'https://')):
         return Path(address).expanduser()
-    path = Path(torch.hub.get_dir()) / 'checkpoints' / address.rsplit('/', 1)[-1]
+    name = address.rsplit('/', 1)[-1]
+    if folder is not None and (path := Path(folder).expanduser() / name).is_file():
+        return path
+    path = Path(torch.hub.get_dir()) / 'checkpoints' / name
     try:
         if get_local_rank() == 0 and not path.is_file():
             _download(address, path)
@@ -156,3 +259,33 @@ def _download(address: str, path: Path) -> None:
         part.replace(path)
     finally:
         part.unlink(missing_ok=True)
+
+
+def _fetch_from_hub(source: str, folder: str | Path | None) -> Path:
+    """Return the weights of a Hugging Face repository, from its own cache where it has them."""
+    repository = source.removeprefix(HUB_SCHEME)
+    try:
+        from huggingface_hub import hf_hub_download
+        from huggingface_hub.errors import EntryNotFoundError
+    except ModuleNotFoundError:
+        raise CheckpointError(
+            f'{source} needs huggingface_hub: pip install huggingface_hub'
+        ) from None
+    names = ('model.safetensors', 'pytorch_model.bin')
+    if folder is not None:
+        for name in names:
+            if (path := Path(folder).expanduser() / repository / name).is_file():
+                return path
+    for name in names:
+        try:
+            return Path(hf_hub_download(repository, name))
+        except EntryNotFoundError:
+            continue
+        except Exception as error:  # Network, rights, a full disk: each has its own class there.
+            reason = (str(error) or type(error).__name__).splitlines()[0]
+            raise CheckpointError(
+                f'{source} could not be downloaded ({reason}). Without network: fetch '
+                f'https://huggingface.co/{repository}/resolve/main/{names[0]} elsewhere and name '
+                'that file instead'
+            ) from None
+    raise CheckpointError(f'{source} holds none of {", ".join(names)}')

@@ -5,10 +5,20 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 
 from torch import Tensor, nn
 
 from mmpoolformer.checkpoint.errors import CheckpointError, first_keys
+
+# The fields of a rule's templates. Every other character stands for itself.
+_FIELDS = {
+    'b': r'\d+',  # block
+    'n': '[12]',  # first or second of two
+    'p': r'\w+',  # weight, bias, running_mean, ...
+    'part': r'(?:norm[12]|token_mixer|mlp|layer_scale[12]|res_scale[12])(?:\.\w+)+',
+    'head': r'\w+(?:\.\w+)*',
+}
 
 
 @dataclass(frozen=True)
@@ -17,106 +27,276 @@ class Layout:
 
     Args:
         name: Shown to the user.
-        marker: Matches at least one key of this layout and of no other.
-        rules: Pairs of a pattern for whole keys and its replacement; the first match wins.
+        marker: Matches at least one key of this layout and of none that comes later in
+            :data:`LAYOUTS`.
+        rules: Pairs of templates, their name and ours, with the fields above.
+        linear: Pattern of our keys whose 1x1 convolutions they keep as matrices.
+        prefix: Common prefix of their keys that some files lack.
     """
 
     name: str
     marker: str
     rules: tuple[tuple[str, str], ...]
+    linear: str = '(?!)'
+    prefix: str = ''
+
+    def matches(self, state_dict: Mapping[str, object]) -> bool:
+        """Return whether any key is unmistakably of this layout."""
+        return any(re.fullmatch(self.marker, key) for key in state_dict)
 
     def rename(self, key: str) -> str | None:
         """Return our name for ``key``, ``None`` if this layout has no such key."""
-        for pattern, replacement in self.rules:
-            if match := re.fullmatch(pattern, key):
-                return match.expand(replacement)
-        return None
+        return _first_match(self._to_ours, key) or _first_match(self._to_ours, self.prefix + key)
+
+    def rename_back(self, key: str) -> str | None:
+        """Return this layout's name for our ``key``, ``None`` if it has none."""
+        return _first_match(self._from_ours, key)
+
+    @cached_property
+    def _to_ours(self) -> list[tuple[re.Pattern, str]]:
+        return [(_pattern(theirs), _replacement(ours)) for theirs, ours in self.rules]
+
+    @cached_property
+    def _from_ours(self) -> list[tuple[re.Pattern, str]]:
+        return [(_pattern(ours), _replacement(theirs)) for theirs, ours in self.rules]
 
 
-_WB = r'(weight|bias)'
+def _pattern(template: str) -> re.Pattern:
+    pattern = re.escape(template)
+    for name, field in _FIELDS.items():
+        pattern = pattern.replace(rf'\{{{name}\}}', f'(?P<{name}>{field})')
+    return re.compile(pattern)
+
+
+def _replacement(template: str) -> str:
+    return re.sub(r'\{(\w+)\}', r'\\g<\1>', template)
+
+
+def _first_match(rules: list[tuple[re.Pattern, str]], key: str) -> str | None:
+    for pattern, replacement in rules:
+        if match := pattern.fullmatch(key):
+            return match.expand(replacement)
+    return None
+
+
+def _stages(theirs: str, ours: str, first: int = 0) -> tuple[tuple[str, str], ...]:
+    """Write a rule out for each stage: ``<i>`` its index, ``<2i>`` and ``<2i-1>`` twice that."""
+    rules = []
+    for i in range(first, 4):
+        numbers = {'<i>': str(i), '<2i>': str(2 * i), '<2i-1>': str(2 * i - 1)}
+        pair = [theirs, ours]
+        for field, number in numbers.items():
+            pair = [side.replace(field, number) for side in pair]
+        rules.append(tuple(pair))
+    return tuple(rules)
+
+
+_BODY = (
+    ('stem.conv.{p}', 'stem.conv.{p}'),
+    ('stem.norm.{p}', 'stem.norm.{p}'),
+    *_stages('stages.<i>.downsample.conv.{p}', 'stages.<i>.downsample.conv.{p}', first=1),
+    *_stages('stages.<i>.downsample.norm.{p}', 'stages.<i>.downsample.norm.{p}', first=1),
+    *_stages('stages.<i>.blocks.{b}.{part}', 'stages.<i>.blocks.{b}.{part}'),
+)
 _OURS = Layout(
     'mmpoolformer',
     r'stem\.conv\.weight',
     (
-        (
-            r'((?:stem|stages\.[1-3]\.downsample)\.conv\.(?:weight|bias)'
-            r'|stages\.[0-3]\.blocks\.\d+\.(?:norm[12]|mlp\.fc[12])\.(?:weight|bias)'
-            r'|stages\.[0-3]\.blocks\.\d+\.layer_scale[12]\.scale'
-            r'|(?:norm[0-3]?|head)\.(?:weight|bias))',
-            r'\1',
-        ),
+        *_BODY,
+        *_stages('norm<i>.{p}', 'norm<i>.{p}'),
+        ('norm.{p}', 'norm.{p}'),
+        ('head.{head}', 'head.{head}'),
     ),
+)
+# timm names a body as we do. Where tokens mix by attention, its MLPs are matrices.
+_TIMM = Layout(
+    'timm',
+    r'head\.fc\.(weight|fc1\.weight)|head\.norm\.only',
+    (*_BODY, ('head.norm.{p}', 'norm.{p}'), ('head.fc.{head}', 'head.{head}')),
+)
+_NETWORK = (
+    ('patch_embed.proj.{p}', 'stem.conv.{p}'),
+    *_stages('network.<2i-1>.proj.{p}', 'stages.<i>.downsample.conv.{p}', first=1),
+    *_stages('network.<2i>.{b}.layer_scale_{n}', 'stages.<i>.blocks.{b}.layer_scale{n}.scale'),
+    *_stages('network.<2i>.{b}.norm{n}.{p}', 'stages.<i>.blocks.{b}.norm{n}.{p}'),
+    *_stages('network.<2i>.{b}.mlp.fc{n}.{p}', 'stages.<i>.blocks.{b}.mlp.fc{n}.{p}'),
 )
 # sail-sg/poolformer: blocks and down-samplings alternate in one list, `network`.
 _AUTHORS = Layout(
     'authors',
     r'network\.0\.0\.mlp\.fc1\.weight',
     (
-        (rf'patch_embed\.proj\.{_WB}', r'stem.conv.\1'),
-        *(
-            (rf'network\.{2 * i - 1}\.proj\.{_WB}', rf'stages.{i}.downsample.conv.\1')
-            for i in (1, 2, 3)
-        ),
-        *(
-            (
-                rf'network\.{2 * i}\.(\d+)\.layer_scale_([12])',
-                rf'stages.{i}.blocks.\1.layer_scale\2.scale',
-            )
-            for i in range(4)
-        ),
-        *(
-            (
-                rf'network\.{2 * i}\.(\d+)\.(norm[12]|mlp\.fc[12])\.{_WB}',
-                rf'stages.{i}.blocks.\1.\2.\3',
-            )
-            for i in range(4)
-        ),
+        *_NETWORK,
         # Only the authors' detectors and segmenters have these, one per output.
-        *((rf'norm{2 * i}\.{_WB}', rf'norm{i}.\1') for i in range(4)),
+        *_stages('norm<2i>.{p}', 'norm<i>.{p}'),
         # Only their classifiers have these.
-        (rf'(norm|head)\.{_WB}', r'\1.\2'),
+        ('norm.{p}', 'norm.{p}'),
+        ('head.{p}', 'head.{p}'),
     ),
 )
-LAYOUTS = (_OURS, _AUTHORS)
+_BASELINES = Layout(
+    'authors-baselines',
+    r'downsample_layers\.0\.conv\.weight',
+    (
+        ('downsample_layers.0.conv.{p}', 'stem.conv.{p}'),
+        ('downsample_layers.0.post_norm.{p}', 'stem.norm.{p}'),
+        *_stages('downsample_layers.<i>.conv.{p}', 'stages.<i>.downsample.conv.{p}', first=1),
+        *_stages('downsample_layers.<i>.pre_norm.{p}', 'stages.<i>.downsample.norm.{p}', first=1),
+        *_stages('stages.<i>.{b}.{part}', 'stages.<i>.blocks.{b}.{part}'),
+        ('norm.{p}', 'norm.{p}'),
+        ('head.{head}', 'head.{head}'),
+    ),
+    linear=r'.*\.(mlp\.fc[12]|token_mixer\.pwconv[12])\.weight',
+)
+# mmpretrain's classifiers: the final norm is that of the last output of the backbone.
+_MMPRETRAIN = Layout(
+    'mmpretrain',
+    r'backbone\.network\.0\.0\.mlp\.fc1\.weight',
+    (
+        *((f'backbone.{theirs}', ours) for theirs, ours in _NETWORK),
+        ('backbone.norm6.{p}', 'norm.{p}'),
+        ('head.fc.{p}', 'head.{p}'),
+    ),
+)
+_TRANSFORMERS = Layout(
+    'transformers',
+    r'(poolformer\.)?encoder\.block\.0\.0\.output\.conv1\.weight',
+    (
+        ('poolformer.encoder.patch_embeddings.0.projection.{p}', 'stem.conv.{p}'),
+        *_stages(
+            'poolformer.encoder.patch_embeddings.<i>.projection.{p}',
+            'stages.<i>.downsample.conv.{p}',
+            first=1,
+        ),
+        *(
+            rule
+            for theirs, ours in (
+                ('layer_scale_{n}', 'layer_scale{n}.scale'),
+                ('before_norm.{p}', 'norm1.{p}'),
+                ('after_norm.{p}', 'norm2.{p}'),
+                ('output.conv{n}.{p}', 'mlp.fc{n}.{p}'),
+            )
+            for rule in _stages(
+                f'poolformer.encoder.block.<i>.{{b}}.{theirs}', f'stages.<i>.blocks.{{b}}.{ours}'
+            )
+        ),
+        ('norm.{p}', 'norm.{p}'),
+        ('classifier.{p}', 'head.{p}'),
+    ),
+    prefix='poolformer.',
+)
+LAYOUTS = (_TIMM, _OURS, _AUTHORS, _BASELINES, _MMPRETRAIN, _TRANSFORMERS)
+
+
+def find_layout(name: str) -> Layout:
+    """Return a layout by name.
+
+    Raises:
+        ValueError: If there is none of that name.
+    """
+    for layout in LAYOUTS:
+        if layout.name == name:
+            return layout
+    raise ValueError(f'layout {name!r}: choose one of {[layout.name for layout in LAYOUTS]}')
 
 
 def detect_layout(state_dict: Mapping[str, Tensor]) -> Layout:
-    """Return the layout of a backbone's or classifier's state dict.
+    """Return the layout of a state dict, also that of the backbone in a detector.
 
     Raises:
         CheckpointError: If no known layout has such keys.
     """
-    for layout in LAYOUTS:
-        if any(re.fullmatch(layout.marker, key) for key in state_dict):
-            return layout
+    for keys in (set(state_dict), set(backbone_keys(state_dict))):
+        # A timm model without classifier ends in a norm, and so does the MLP head of ours.
+        if 'head.norm.weight' in keys and not keys & {'head.fc1.weight', 'norm.weight'}:
+            keys.add('head.norm.only')
+        for layout in LAYOUTS:
+            # mmpretrain's backbone in a detector is named as the authors' is.
+            if layout is _MMPRETRAIN and 'head.fc.weight' not in keys:
+                continue
+            if layout.matches(keys) and (layout is not _TIMM or _OURS.matches(keys)):
+                return layout
     raise CheckpointError(
         f'these are no weights of a known layout ({", ".join(x.name for x in LAYOUTS)}): '
         f'the first keys are {first_keys(state_dict)}'
     )
 
 
-def convert_state_dict(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Rename the keys of any known layout to ours.
+def backbone_keys(state_dict: Mapping[str, Tensor]) -> list[str]:
+    """Return the names of a detector's backbone weights within the backbone."""
+    return [key.removeprefix('backbone.') for key in state_dict if key.startswith('backbone.')]
 
-    Pure and idempotent. A classifier's final norm and head keep the names ``norm`` and ``head``.
+
+def convert_state_dict(
+    state_dict: Mapping[str, Tensor], layout: str = 'mmpoolformer'
+) -> dict[str, Tensor]:
+    """Rename the keys of any known layout to ours, or from there to any other.
+
+    Pure and idempotent. A classifier's final norm and head are ``norm`` and ``head`` here. Of a
+    detector or segmenter only the backbone's keys change: necks and heads have kept their names
+    since mmdet 2 and mmseg 0.19, with which the authors trained. Where one side has matrices and
+    the other 1x1 convolutions, weights get the other's shape.
 
     Args:
-        state_dict: Weights of a backbone or classifier, keys without a common prefix.
+        state_dict: Weights of a backbone, classifier, detector or segmenter.
+        layout: Name of the layout wanted, one of :data:`LAYOUTS`.
 
     Returns:
-        The same tensors under the names of :class:`mmpoolformer.MetaFormer`.
+        The same tensors under other names.
 
     Raises:
-        CheckpointError: If the layout is unknown, or a key is not part of it.
+        CheckpointError: If the layout is unknown, a key is not part of it, or the wanted layout
+            has no name for one.
+        ValueError: If there is no layout of that name.
     """
-    layout = detect_layout(state_dict)
-    renamed = {key: layout.rename(key) for key in state_dict}
-    unknown = [key for key, new in renamed.items() if new is None]
+    target, source = find_layout(layout), detect_layout(state_dict)
+    if source is target and source is not _OURS:
+        return dict(state_dict)
+    in_detector = source is not _MMPRETRAIN and bool(backbone_keys(state_dict))
+    prefix = 'backbone.' if in_detector else ''
+    own, others = {}, {}
+    for key, tensor in state_dict.items():
+        if not in_detector or key.startswith(prefix):
+            own[key.removeprefix(prefix)] = tensor
+        else:
+            others[key] = tensor
+    unknown = [prefix + key for key in own if source.rename(key) is None]
     if unknown:
         raise CheckpointError(
-            f'layout {layout.name}: {len(unknown)} keys do not belong to it: {first_keys(unknown)}'
+            f'layout {source.name}: {len(unknown)} keys do not belong to it: {first_keys(unknown)}'
         )
-    return {renamed[key]: tensor for key, tensor in state_dict.items()}
+    ours = {source.rename(key): tensor for key, tensor in own.items()}
+    ours = {key: _as_ours(key, tensor) for key, tensor in ours.items()}
+    if target is not _OURS:
+        ours = _rename_back(ours, target)
+    return {prefix + key: tensor for key, tensor in ours.items()} | others
+
+
+def _rename_back(ours: dict[str, Tensor], target: Layout) -> dict[str, Tensor]:
+    nameless = [key for key in ours if target.rename_back(key) is None]
+    if nameless:
+        raise CheckpointError(
+            f'layout {target.name} has no place for {len(nameless)} of these weights: '
+            f'{first_keys(nameless)}'
+        )
+    renamed = {}
+    for key, tensor in ours.items():
+        block = re.match(r'stages\.\d\.blocks\.\d+\.', key)
+        by_attention = block and f'{block[0]}token_mixer.qkv.weight' in ours
+        matrix = re.fullmatch(target.linear, key) or (
+            target is _TIMM and by_attention and re.search(r'mlp\.fc[12]\.weight', key)
+        )
+        renamed[target.rename_back(key)] = tensor.flatten(1) if matrix else tensor
+    return renamed
+
+
+def _as_ours(key: str, tensor: Tensor) -> Tensor:
+    """Give the weight of a 1x1 convolution or linear layer the shape it has here."""
+    if tensor.ndim == 2 and re.search(r'blocks\.\d+\..*\.(fc[12]|pwconv[12])\.weight$', key):
+        return tensor[:, :, None, None]
+    if tensor.ndim == 4 and re.search(r'token_mixer\.(qkv|proj)\.weight$', key):
+        return tensor.flatten(1)
+    return tensor
 
 
 def convert_own_keys(module: nn.Module, state_dict: dict, prefix: str, *_) -> None:
@@ -125,9 +305,9 @@ def convert_own_keys(module: nn.Module, state_dict: dict, prefix: str, *_) -> No
     It makes foreign layouts load through every route, as part of a detector too.
     """
     own = {k[len(prefix) :]: k for k in state_dict if k.startswith(prefix)}
-    if not any(re.fullmatch(_AUTHORS.marker, key) for key in own):
+    layout = next((x for x in LAYOUTS if x is not _MMPRETRAIN and x.matches(own)), None)
+    if layout is None:
         return
     for key, full_key in own.items():
-        new = _AUTHORS.rename(key)
-        if new is not None and new != key:
-            state_dict[f'{prefix}{new}'] = state_dict.pop(full_key)
+        if new := layout.rename(key):
+            state_dict[f'{prefix}{new}'] = _as_ours(new, state_dict.pop(full_key))

@@ -16,18 +16,26 @@ from mmpoolformer.checkpoint.files import fetch, read_checkpoint, unwrap
 from mmpoolformer.checkpoint.layouts import convert_state_dict, detect_layout
 
 
-def load_pretrained(backbone: nn.Module, source: str | Path, *, strict: bool = True) -> str:
+def load_pretrained(
+    backbone: nn.Module,
+    source: str | Path,
+    *,
+    strict: bool = True,
+    folder: str | Path | None = None,
+) -> str:
     """Load weights into a backbone, or raise: never part of them in silence.
 
     The file may hold a classifier, a bare backbone, or a whole detector or segmenter, whose neck
     and heads are left out. A classifier has no norms per output: those start fresh (scale 1,
-    bias 0), as in the authors' detectors, except that its final norm becomes ``norm3`` where the
-    last stage is the only output.
+    bias 0), as in the authors' detectors, except that PoolFormer's final norm becomes ``norm3``
+    where the last stage is the only output. (Later models normalise after pooling instead.)
 
     Args:
         backbone: A :class:`mmpoolformer.MetaFormer`.
-        source: Path, address, or name such as ``metaformer://poolformer_s12``.
+        source: Path, address, or name such as ``metaformer://poolformer_s12``, see
+            :func:`mmpoolformer.checkpoint.fetch`.
         strict: Whether anything missing, left over or of another shape is an error.
+        folder: Where to look for named weights before downloading them.
 
     Returns:
         One line on what happened, which is also logged.
@@ -35,12 +43,11 @@ def load_pretrained(backbone: nn.Module, source: str | Path, *, strict: bool = T
     Raises:
         CheckpointError: If the file cannot be read or, with ``strict``, does not fit.
     """
-    path = fetch(source)
-    checkpoint = read_checkpoint(path)
+    checkpoint = read_checkpoint(fetch(source, folder))
     try:
-        weights, note = _backbone_part(unwrap(checkpoint))
+        weights = unwrap(checkpoint)
         layout = detect_layout(weights).name
-        weights = convert_state_dict(weights)
+        weights, note = _backbone_part(convert_state_dict(weights))
     except CheckpointError as error:
         raise CheckpointError(f'{source}: {error}') from None
     _drop_classifier(weights, backbone)
@@ -98,10 +105,11 @@ def _backbone_part(state_dict: dict[str, Tensor]) -> tuple[dict[str, Tensor], st
 
 def _drop_classifier(weights: dict[str, Tensor], backbone: nn.Module) -> None:
     """Remove a classifier's head, and move its final norm where a lone last stage wants it."""
+    for key in [key for key in weights if key.startswith('head.')]:
+        del weights[key]
     for part in ('weight', 'bias'):
-        weights.pop(f'head.{part}', None)
         norm = weights.pop(f'norm.{part}', None)
-        if norm is not None and backbone.out_indices == (3,):
+        if norm is not None and backbone.out_indices == (3,) and backbone.norm_before_pooling:
             weights[f'norm3.{part}'] = norm
 
 
@@ -120,21 +128,39 @@ def _mismatch(source, layout, weights, backbone, missing, left_over, misshapen) 
             f'  of another shape ({len(misshapen)}): {key} is {tuple(weights[key].shape)} in the '
             f'file, {tuple(expected[key].shape)} in the model'
         )
-    theirs, ours = _arch_of(weights), _arch_of(backbone.state_dict())
+    theirs, ours = name_arch(weights), name_arch(backbone.state_dict())
     if theirs != ours:
         lines.append(f'Likely cause: the file is {theirs}, the config says {ours}: change `arch`.')
     return '\n'.join(lines)
 
 
-def _arch_of(weights: Mapping[str, Tensor]) -> str:
-    """Name the architecture that a state dict in our layout belongs to."""
+def name_arch(weights: Mapping[str, Tensor]) -> str:
+    """Name the architectures that a state dict in our layout may belong to."""
     depths, dims = [0] * 4, [0] * 4
     for key, tensor in weights.items():
         if match := re.fullmatch(r'stages\.(\d)\.blocks\.(\d+)\.norm1\.weight', key):
             stage = int(match.group(1))
             depths[stage] = max(depths[stage], int(match.group(2)) + 1)
             dims[stage] = len(tensor)
-    for name, arch in ARCHS.items():
-        if (arch.depths, arch.dims) == (tuple(depths), tuple(dims)):
-            return name
-    return f'a model of depths {tuple(depths)} and dims {tuple(dims)}'
+    shape = tuple(depths), tuple(dims)
+    names = [f'{family}_{size}' for family in _families_of(weights) for size in _sizes_of(shape)]
+    return ' or '.join(names) or f'a model of depths {shape[0]} and dims {shape[1]}'
+
+
+def _sizes_of(shape: tuple) -> list[str]:
+    sizes = (name.split('_')[1] for name, row in ARCHS.items() if (row.depths, row.dims) == shape)
+    return list(dict.fromkeys(sizes))
+
+
+def _families_of(weights: Mapping[str, Tensor]) -> list[str]:
+    """Tell the family by the parameters only it has; pooling and identity have none."""
+    marks = {
+        'token_mixer.qkv': ['caformer'],
+        'token_mixer.pwconv1': ['convformer'],
+        'random_matrix': ['randformer'],
+        'mlp.act.scale': ['poolformerv2', 'identityformer'],
+    }
+    for mark, families in marks.items():
+        if any(mark in key for key in weights):
+            return families
+    return ['poolformer']

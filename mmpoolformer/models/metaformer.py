@@ -13,7 +13,7 @@ from torch.utils.checkpoint import checkpoint
 
 from mmpoolformer.archs import Arch
 from mmpoolformer.checkpoint import convert_own_keys, load_pretrained
-from mmpoolformer.models.layers import ChannelMLP, Downsampling, LayerScale, build_norm
+from mmpoolformer.models.layers import ChannelMLP, Downsampling, Scale, build_norm
 
 TokenMixer = Callable[[int], nn.Module]
 
@@ -22,7 +22,7 @@ class MetaFormerBlock(nn.Module):
     """Token mixing, then channel mixing, each normalised, scaled and residual.
 
     ``x + scale1 * mixer(norm1(x))``, then ``x + scale2 * mlp(norm2(x))`` (paper, equations 2, 3),
-    on ``(B, dim, H, W)``.
+    on ``(B, dim, H, W)``; with ResScale each ``x`` before the plus has a learnable factor, too.
 
     Args:
         dim: Channels.
@@ -33,6 +33,8 @@ class MetaFormerBlock(nn.Module):
         drop_rate: Dropout probability in the MLP.
         drop_path_rate: Probability that a sample skips a residual branch.
         layer_scale: Initial value of both LayerScales, ``None`` for none.
+        res_scale: Initial value of both ResScales, ``None`` for none.
+        mlp_bias: Whether the MLP has biases.
     """
 
     def __init__(
@@ -46,23 +48,29 @@ class MetaFormerBlock(nn.Module):
         drop_rate: float,
         drop_path_rate: float,
         layer_scale: float | None,
+        res_scale: float | None = None,
+        mlp_bias: bool = True,
     ) -> None:
         super().__init__()
 
-        def scale() -> nn.Module:
-            return nn.Identity() if layer_scale is None else LayerScale(dim, layer_scale)
+        def scale(init_value: float | None) -> nn.Module:
+            return nn.Identity() if init_value is None else Scale(dim, init_value)
 
         self.norm1 = build_norm(norm_cfg, dim)
         self.token_mixer = token_mixer(dim)
-        self.layer_scale1 = scale()
+        self.layer_scale1 = scale(layer_scale)
+        self.res_scale1 = scale(res_scale)
         self.norm2 = build_norm(norm_cfg, dim)
-        self.mlp = ChannelMLP(dim, mlp_ratio, act_cfg, drop_rate)
-        self.layer_scale2 = scale()
+        self.mlp = ChannelMLP(dim, mlp_ratio, act_cfg, drop_rate, mlp_bias)
+        self.layer_scale2 = scale(layer_scale)
+        self.res_scale2 = scale(res_scale)
         self.drop_path = DropPath(drop_path_rate) if drop_path_rate > 0 else nn.Identity()
 
     def forward(self, x: Tensor) -> Tensor:
-        x = x + self.drop_path(self.layer_scale1(self.token_mixer(self.norm1(x))))
-        return x + self.drop_path(self.layer_scale2(self.mlp(self.norm2(x))))
+        branch = self.drop_path(self.layer_scale1(self.token_mixer(self.norm1(x))))
+        x = self.res_scale1(x) + branch
+        branch = self.drop_path(self.layer_scale2(self.mlp(self.norm2(x))))
+        return self.res_scale2(x) + branch
 
 
 class MetaFormerStage(nn.Module):
@@ -99,12 +107,17 @@ class MetaFormer(BaseModule):
         token_mixers: Builder of the token mixer, or one per stage.
         in_channels: Channels of the images.
         mlp_ratio: Hidden channels of the MLPs over the stage's channels.
-        norm_cfg: Config of all norms, on ``(B, C, H, W)``.
-        act_cfg: Config of the activations.
+        norm_cfg: Config of the blocks' norms, on ``(B, C, H, W)``.
+        downsample_norm_cfg: Config of a norm after the stem's convolution and before those of the
+            other down-samplings, ``None`` for none.
+        out_norm_cfg: Config of the output norms, by default ``norm_cfg`` with a bias.
+        act_cfg: Config of the MLPs' activations.
+        mlp_bias: Whether the MLPs have biases.
         drop_rate: Dropout probability in the MLPs.
         drop_path_rate: Stochastic depth of the last block; block k of n has ``rate * k / (n-1)``.
         layer_scale: Initial value of LayerScale, ``'arch'`` for that of ``arch``, ``None`` for a
             model without it.
+        res_scale: Initial value of ResScale, one for all stages or one each, ``None`` for none.
         out_indices: Stages (0 to 3) whose features are returned; only these have an output norm.
             Negative ones count from the end.
         frozen_stages: -1 freezes nothing, 0 the stem, k the stem and the first k stages with their
@@ -112,15 +125,20 @@ class MetaFormer(BaseModule):
         norm_eval: Whether BatchNorm keeps its running statistics in training.
         with_cp: Gradient checkpointing: less memory, one more forward pass of every block.
         init_cfg: mmengine's; ``dict(type='Pretrained', checkpoint='metaformer://poolformer_s12')``
-            loads strictly, see :func:`mmpoolformer.load_pretrained`.
+            loads strictly; ``strict`` and ``folder`` in it are those of
+            :func:`mmpoolformer.load_pretrained`.
 
     Attributes:
         out_channels (tuple[int, ...]): Channels of each output.
         out_strides (tuple[int, ...]): Stride of each output in image pixels.
+        norm_before_pooling (bool): Whether classifiers normalise the last map before they pool it,
+            so that a lone last output's norm is theirs.
 
     Raises:
         ValueError: If an argument is out of range; the message says what is allowed.
     """
+
+    norm_before_pooling = True
 
     def __init__(
         self,
@@ -130,10 +148,14 @@ class MetaFormer(BaseModule):
         in_channels: int = 3,
         mlp_ratio: float = 4.0,
         norm_cfg: dict | None = None,
+        downsample_norm_cfg: dict | None = None,
+        out_norm_cfg: dict | None = None,
         act_cfg: dict | None = None,
+        mlp_bias: bool = True,
         drop_rate: float = 0.0,
         drop_path_rate: float = 0.0,
         layer_scale: float | str | None = 'arch',
+        res_scale: float | Sequence[float | None] | None = None,
         out_indices: int | Sequence[int] = (0, 1, 2, 3),
         frozen_stages: int = -1,
         norm_eval: bool = False,
@@ -151,13 +173,17 @@ class MetaFormer(BaseModule):
         self.norm_eval = norm_eval
 
         norm_cfg = norm_cfg or dict(type='GN', num_groups=1)
-        mixers = [token_mixers] * 4 if callable(token_mixers) else list(token_mixers)
-        if len(mixers) != 4:
-            raise ValueError(
-                f'token_mixers has {len(mixers)} entries: give one for all, or four, one per stage'
-            )
+        out_norm_cfg = out_norm_cfg or {**norm_cfg, 'bias': True}
+        mixers = _one_per_stage('token_mixers', token_mixers)
+        res_scales = _one_per_stage('res_scale', res_scale)
         drop_paths = iter(_drop_path_rates(drop_path_rate, arch.depths))
-        self.stem = Downsampling(in_channels, arch.dims[0], kernel_size=7, stride=4, padding=2)
+        self.stem = Downsampling(
+            *(in_channels, arch.dims[0]),
+            kernel_size=7,
+            stride=4,
+            padding=2,
+            post_norm_cfg=downsample_norm_cfg,
+        )
         self.stages = nn.ModuleList()
         for i, (depth, dim) in enumerate(zip(arch.depths, arch.dims, strict=True)):
             blocks = [
@@ -170,13 +196,23 @@ class MetaFormer(BaseModule):
                     drop_rate=drop_rate,
                     drop_path_rate=next(drop_paths),
                     layer_scale=arch.layer_scale if layer_scale == 'arch' else layer_scale,
+                    res_scale=res_scales[i],
+                    mlp_bias=mlp_bias,
                 )
                 for _ in range(depth)
             ]
-            downsample = nn.Identity() if i == 0 else Downsampling(arch.dims[i - 1], dim, 3, 2, 1)
+            downsample = nn.Identity()
+            if i > 0:
+                downsample = Downsampling(
+                    *(arch.dims[i - 1], dim),
+                    kernel_size=3,
+                    stride=2,
+                    padding=1,
+                    pre_norm_cfg=downsample_norm_cfg,
+                )
             self.stages.append(MetaFormerStage(downsample, blocks, with_cp))
         for i in self.out_indices:
-            self.add_module(f'norm{i}', build_norm(norm_cfg, arch.dims[i]))
+            self.add_module(f'norm{i}', build_norm(out_norm_cfg, arch.dims[i]))
 
         self.register_load_state_dict_pre_hook(convert_own_keys)
         self._freeze()
@@ -232,7 +268,8 @@ class MetaFormer(BaseModule):
         finally:
             self.init_cfg = original
         for cfg in pretrained:
-            load_pretrained(self, cfg['checkpoint'])
+            options = {key: value for key, value in cfg.items() if key in ('strict', 'folder')}
+            load_pretrained(self, cfg['checkpoint'], **options)
 
     def _freeze(self) -> None:
         if self.frozen_stages < 0:
@@ -245,6 +282,16 @@ class MetaFormer(BaseModule):
         for module in frozen:
             module.eval()
             module.requires_grad_(False)
+
+
+def _one_per_stage(name: str, value: object) -> list:
+    """Return four of ``value``, or its four entries."""
+    values = list(value) if isinstance(value, Sequence) else [value] * 4
+    if len(values) != 4:
+        raise ValueError(
+            f'{name} has {len(values)} entries: give one for all, or four, one per stage'
+        )
+    return values
 
 
 def _drop_path_rates(rate: float, depths: Sequence[int]) -> list[float]:

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
+
+from mmpoolformer.models.layers import build_activation
 
 
 class Pooling(nn.Module):
@@ -36,3 +40,111 @@ class Pooling(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return self.pool(x) - x
+
+
+class RandomMixing(nn.Module):
+    """Mix all tokens with one fixed random matrix, whose rows sum to 1 (arXiv 2111.11418, table 5).
+
+    Args:
+        dim: Channels; the same matrix serves all of them.
+        size: Height and width, or side, of the maps it is made for.
+        interpolate: Whether to resample the matrix, seen as ``(h, w, h', w')``, for maps of another
+            size; otherwise these are an error.
+
+    Raises:
+        ValueError: In ``forward``, for maps of another size without ``interpolate``.
+    """
+
+    def __init__(self, dim: int, size: int | tuple[int, int], interpolate: bool = False) -> None:
+        super().__init__()
+        self.size = (size, size) if isinstance(size, int) else tuple(size)
+        self.interpolate = interpolate
+        tokens = self.size[0] * self.size[1]
+        matrix = torch.rand(tokens, tokens).softmax(dim=-1)
+        self.random_matrix = nn.Parameter(matrix, requires_grad=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        size = tuple(x.shape[2:])
+        matrix = self.random_matrix
+        if size != self.size:
+            if not self.interpolate:
+                raise ValueError(
+                    f'RandomMixing was made for maps of {self.size}, this one is {size}: feed '
+                    'images of the size it was made for, or set interpolate=True'
+                )
+            matrix = resample_tokens(matrix, self.size, size)
+            matrix = matrix / matrix.sum(dim=-1, keepdim=True)
+        return (x.flatten(2) @ matrix.to(x.dtype).T).unflatten(2, size)
+
+
+def resample_tokens(matrix: Tensor, old: tuple[int, int], new: tuple[int, int]) -> Tensor:
+    """Resample a matrix between tokens, seen as ``(h, w, h', w')``, bilinearly in both pairs.
+
+    Args:
+        matrix: ``(h·w, h·w)`` for ``old`` = (h, w).
+        old: Height and width it is for.
+        new: Height and width wanted.
+    """
+    columns = F.interpolate(matrix.unflatten(1, old)[:, None], new, mode='bilinear')
+    rows = columns.flatten(1).T.unflatten(1, old)[:, None]
+    return F.interpolate(rows, new, mode='bilinear').flatten(1).T
+
+
+class SepConv(nn.Module):
+    """Inverted separable convolution of MobileNetV2, the mixer of ConvFormer (arXiv 2210.13452).
+
+    Args:
+        dim: Channels.
+        expansion: Inner channels over ``dim``.
+        kernel_size: Side of the depthwise kernel, odd.
+        act_cfg: Activation after the first 1x1 convolution.
+    """
+
+    def __init__(
+        self,
+        dim: int,
+        expansion: float = 2.0,
+        kernel_size: int = 7,
+        act_cfg: dict | None = None,
+    ) -> None:
+        super().__init__()
+        inner = int(dim * expansion)
+        self.pwconv1 = nn.Conv2d(dim, inner, 1, bias=False)
+        self.act1 = build_activation(act_cfg or dict(type='StarReLU'))
+        self.dwconv = nn.Conv2d(
+            inner, inner, kernel_size, padding=kernel_size // 2, groups=inner, bias=False
+        )
+        self.pwconv2 = nn.Conv2d(inner, dim, 1, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.pwconv2(self.dwconv(self.act1(self.pwconv1(x))))
+
+
+class Attention(nn.Module):
+    """Multi-head self-attention among all positions, the mixer of CAFormer's last stages.
+
+    Args:
+        dim: Channels, a multiple of ``head_dim``.
+        head_dim: Channels per head.
+
+    Raises:
+        ValueError: If ``dim`` is no multiple of ``head_dim``.
+    """
+
+    def __init__(self, dim: int, head_dim: int = 32) -> None:
+        super().__init__()
+        if dim % head_dim:
+            raise ValueError(
+                f'dim={dim}, head_dim={head_dim}: the channels must be a multiple of head_dim'
+            )
+        self.head_dim = head_dim
+        self.qkv = nn.Linear(dim, 3 * dim, bias=False)
+        self.proj = nn.Linear(dim, dim, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        size = x.shape[2:]
+        tokens = x.flatten(2).transpose(1, 2)
+        qkv = self.qkv(tokens).unflatten(2, (3, -1, self.head_dim)).permute(2, 0, 3, 1, 4)
+        # Never holds the (tokens, tokens) matrix.
+        mixed = F.scaled_dot_product_attention(*qkv.unbind()).transpose(1, 2).flatten(2)
+        return self.proj(mixed).transpose(1, 2).unflatten(2, size)

@@ -42,17 +42,23 @@ def test_every_row_is_built_as_its_table_says(row):
     name, model = row
     arch = ARCHS[name]
     assert tuple(len(stage.blocks) for stage in model.stages) == arch.depths
-    scales = [p for key, p in model.named_parameters() if 'layer_scale' in key]
-    assert len(scales) == 2 * sum(arch.depths)
-    assert all((scale == arch.layer_scale).all() for scale in scales)
+    first_paper = name.startswith('poolformer_')
+    layer_scales = [p for key, p in model.named_parameters() if 'layer_scale' in key]
+    assert len(layer_scales) == (2 * sum(arch.depths) if first_paper else 0)
+    assert all((scale == arch.layer_scale).all() for scale in layer_scales)
+    res_scales = [p for key, p in model.named_parameters() if 'res_scale' in key]
+    assert len(res_scales) == (0 if first_paper else 2 * sum(arch.depths[2:]))
+    assert all((scale == 1).all() for scale in res_scales)
     fc1, fc2 = model.stages[2].blocks[1].mlp.fc1, model.stages[2].blocks[1].mlp.fc2
     assert fc1.weight.std().item() == pytest.approx(0.02, rel=0.05)
     assert fc2.weight.std().item() == pytest.approx(0.02, rel=0.05)
-    assert not fc1.bias.any()
-    assert not fc2.bias.any()
     norm = model.stages[0].blocks[0].norm1
-    assert isinstance(norm, nn.GroupNorm)
-    assert (norm.num_groups, norm.eps) == (1, 1e-5)
+    assert norm.eps == (1e-5 if first_paper else 1e-6)
+    for biased in (fc1, fc2, norm):
+        assert not biased.bias.any() if first_paper else biased.bias is None
+    over_channels = name.startswith(('convformer', 'caformer'))
+    assert isinstance(norm, nn.LayerNorm if over_channels else nn.GroupNorm)
+    assert all(getattr(model, f'norm{i}').bias is not None for i in range(4))
 
 
 def test_sizes_from_32_to_67_follow_the_formula(small):

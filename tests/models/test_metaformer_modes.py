@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from mmpoolformer import ARCHS, PoolFormer
+from mmpoolformer import ARCHS, create_backbone
 
 BN = {'type': 'BN', 'requires_grad': True}
 # Every choice of outputs that includes the last stage.
@@ -31,8 +31,9 @@ def frozen_prefixes(frozen_stages: int) -> tuple[str, ...]:
 
 def assert_frozen(model: nn.Module, frozen_stages: int) -> None:
     prefixes = frozen_prefixes(frozen_stages)
-    assert {key for key, p in model.named_parameters() if not p.requires_grad} == {
-        key for key, _ in model.named_parameters() if key.startswith(prefixes)
+    parameters = {k: p for k, p in model.named_parameters() if 'random_matrix' not in k}
+    assert {key for key, p in parameters.items() if not p.requires_grad} == {
+        key for key in parameters if key.startswith(prefixes)
     }
     # The backbone itself and the list of its stages hold both kinds.
     leaves = [(key, m) for key, m in model.named_modules() if not list(m.children())]
@@ -56,7 +57,7 @@ def test_frozen_stages_survive_train(small, frozen_stages, out_indices):
 @pytest.mark.parametrize('name', ARCHS)
 def test_frozen_stages_of_every_row(name):
     with torch.device('meta'):
-        model = PoolFormer(arch=name, frozen_stages=2, drop_path_rate=ARCHS[name].drop_path_rate)
+        model = create_backbone(name, frozen_stages=2, drop_path_rate=ARCHS[name].drop_path_rate)
     assert_frozen(model.train(), 2)
 
 
@@ -102,7 +103,9 @@ def step(model: nn.Module, images: torch.Tensor) -> tuple[list, list, torch.Tens
     features = model(images)
     # Not `sum`: the sum over a normalised map is constant, its gradient nothing but rounding.
     sum(f.float().pow(3).mean() for f in features).backward()
-    return list(features), [p.grad for p in model.parameters()], images.grad
+    frozen = {p for name, p in model.named_parameters() if name.endswith('random_matrix')}
+    gradients = [p.grad for p in model.parameters() if p not in frozen]
+    return list(features), gradients, images.grad
 
 
 @pytest.mark.smoke

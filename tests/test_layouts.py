@@ -1,0 +1,196 @@
+"""Files written by other libraries load through ``init_cfg`` and give the same features."""
+
+import re
+from collections.abc import Callable
+
+import pytest
+import torch
+from layouts import as_authors, randomise
+from mmengine.registry import DefaultScope
+from torch import Tensor, nn
+
+from mmpoolformer import ARCHS, CheckpointError, convert_state_dict, create_backbone
+from mmpoolformer.checkpoint import LAYOUTS, detect_layout
+
+SIZES = ('s12', 's24', 's36', 'm36', 'm48')
+FAMILIES_OF_TIMM = [name for name in ARCHS if not name.startswith(('identity', 'rand'))]
+NO_NORM = {'type': 'Identity'}
+
+
+def random_weights(model: nn.Module) -> nn.Module:
+    randomise(model)
+    return model.eval()
+
+
+def maps_of(model: nn.Module) -> Callable[[Tensor], list[Tensor]]:
+    """Return a function for the four maps of a timm model, not normalised."""
+    return lambda x: model.forward_intermediates(x, intermediates_only=True)
+
+
+def from_timm(size: str, family: str = 'poolformer'):
+    timm = pytest.importorskip('timm')
+    model = random_weights(timm.create_model(f'{family}_{size}'))
+    return model.state_dict(), maps_of(model)
+
+
+def from_mmpretrain(size: str):
+    models = pytest.importorskip('mmpretrain.models')
+    with DefaultScope.overwrite_default_scope('mmpretrain'):
+        model = models.ImageClassifier(
+            backbone={'type': 'PoolFormer', 'arch': size},
+            neck={'type': 'GlobalAveragePooling'},
+            head={'type': 'LinearClsHead', 'num_classes': 1000, 'in_channels': 512},
+        )
+    random_weights(model)
+
+    def maps(x: Tensor) -> list[Tensor]:
+        backbone, found = model.backbone, []
+        x = backbone.forward_embeddings(x)
+        for index, part in enumerate(backbone.network):
+            x = part(x)
+            found += [x] if index % 2 == 0 else []
+        return found
+
+    return {'state_dict': model.state_dict(), 'meta': {}}, maps
+
+
+def from_transformers(size: str):
+    transformers = pytest.importorskip('transformers')
+    row = ARCHS[f'poolformer_{size}']
+    config = transformers.PoolFormerConfig(
+        depths=row.depths, hidden_sizes=row.dims, num_labels=1000, output_hidden_states=True
+    )
+    model = random_weights(transformers.PoolFormerForImageClassification(config))
+    return model.state_dict(), lambda x: model(x).hidden_states
+
+
+def from_authors(size: str):
+    """Name mmpretrain's weights by hand: the authors' code cannot be installed."""
+    checkpoint, maps = from_mmpretrain(size)
+    weights = {
+        key.removeprefix('backbone.').replace('norm6', 'norm').replace('head.fc', 'head'): tensor
+        for key, tensor in checkpoint['state_dict'].items()
+    }
+    return weights, maps
+
+
+def from_authors_detector(size: str):
+    checkpoint, maps = from_mmpretrain(size)
+    weights = {k: v for k, v in checkpoint['state_dict'].items() if k.startswith('backbone.')}
+    dims = ARCHS[f'poolformer_{size}'].dims
+    for index in (2, 4, 6):  # RetinaNet's: no norm of the first stage.
+        weights |= {
+            f'backbone.norm{index}.{p}': torch.ones(dims[index // 2]) for p in ('weight', 'bias')
+        }
+    return {'state_dict': weights | {'neck.lateral_convs.0.conv.bias': torch.zeros(256)}}, maps
+
+
+def by_hand_as_baselines(weights: dict) -> dict:
+    """Name timm's weights as sail-sg/metaformer does, with matrices for its linear layers."""
+    renamed = {}
+    for key, tensor in weights.items():
+        new = re.sub(r'^stem\.', 'downsample_layers.0.', key)
+        new = re.sub(r'^stages\.(\d)\.downsample\.', r'downsample_layers.\1.', new)
+        new = new.replace('downsample_layers.0.norm', 'downsample_layers.0.post_norm')
+        new = re.sub(r'(downsample_layers\.[123])\.norm', r'\1.pre_norm', new)
+        new = re.sub(r'^head\.norm\.', 'norm.', new.replace('.blocks.', '.'))
+        new = re.sub(r'^head\.fc\.', 'head.', new)
+        linear = re.search(r'(mlp\.fc\d|pwconv\d)\.weight$', new)
+        renamed[new] = tensor.flatten(1) if linear else tensor
+    return renamed
+
+
+def from_baselines(size: str, family: str = 'poolformerv2'):
+    weights, maps = from_timm(size, family)
+    return {'model': by_hand_as_baselines(weights), 'epoch': 299}, maps
+
+
+SOURCES = {
+    'authors': from_authors,
+    'authors-baselines': from_baselines,
+    'authors (detector)': from_authors_detector,
+    'timm': from_timm,
+    'mmpretrain': from_mmpretrain,
+    'transformers': from_transformers,
+}
+
+
+def assert_same_features(ours: nn.Module, maps: Callable, sizes=((64, 96),)) -> None:
+    for size in sizes:
+        x = torch.randn(1, 3, *size, generator=torch.Generator().manual_seed(1))
+        with torch.no_grad():
+            expected, actual = maps(x), ours(x)
+        assert len(expected) == len(actual) == 4
+        for stage, (theirs, mine) in enumerate(zip(expected, actual, strict=True)):
+            assert mine.shape == theirs.shape
+            error = (mine - theirs).abs().max() / theirs.abs().max()
+            assert error <= 1e-5, f'stage {stage}: {error:.1e}'
+
+
+@pytest.mark.parametrize('size', SIZES)
+@pytest.mark.parametrize('layout', SOURCES)
+def test_every_layout_gives_the_features_of_its_library(layout, size, tmp_path, monkeypatch):
+    torch.manual_seed(0)
+    checkpoint, maps = SOURCES[layout](size)
+    torch.save(checkpoint, tmp_path / 'weights.pth')
+    source = {'type': 'Pretrained', 'checkpoint': str(tmp_path / 'weights.pth')}
+    family = 'poolformerv2' if layout == 'authors-baselines' else 'poolformer'
+    ours = create_backbone(f'{family}_{size}', out_norm_cfg=NO_NORM, init_cfg=source).eval()
+    reports = []
+    where = 'mmpoolformer.checkpoint.loading.print_log'
+    monkeypatch.setattr(where, lambda message, **kwargs: reports.append(message))
+    ours.init_weights()
+    total = len(ours.state_dict())
+    assert f'(layout {layout.split()[0]}): {total} of {total} tensors' in reports[0]
+    assert ('left out: neck' in reports[0]) == ('detector' in layout)
+    assert_same_features(ours, maps)
+
+
+@pytest.mark.parametrize('name', FAMILIES_OF_TIMM)
+def test_features_of_every_family_equal_those_of_timm(name):
+    torch.manual_seed(0)
+    family, size = name.split('_')
+    weights, maps = from_timm(size, family)
+    ours = create_backbone(name, out_norm_cfg=NO_NORM).eval()
+    converted = convert_state_dict(weights)
+    body = {k: v for k, v in converted.items() if not k.startswith(('norm', 'head'))}
+    ours.load_state_dict(body, strict=True)
+    assert_same_features(ours, maps, sizes=((64, 64), (97, 65)))
+
+
+def test_every_layout_is_named():
+    assert {layout.split()[0] for layout in SOURCES} | {'mmpoolformer'} == {x.name for x in LAYOUTS}
+
+
+@pytest.mark.parametrize('name', ['poolformer_s12', 'poolformerv2_s12', 'caformer_s18'])
+def test_conversion_back_and_forth_is_identity(name):
+    torch.manual_seed(0)
+    theirs, _ = from_timm(*reversed(name.split('_')))
+    ours = convert_state_dict(theirs)
+    assert detect_layout(theirs).name == 'timm'
+    layouts = ['timm', 'authors-baselines']
+    layouts += ['authors', 'mmpretrain', 'transformers'] if name == 'poolformer_s12' else []
+    for layout in layouts:
+        there = convert_state_dict(ours, layout)
+        assert detect_layout(there).name == layout
+        back = convert_state_dict(there)
+        assert list(back) == list(ours)
+        for key, tensor in ours.items():
+            assert back[key].shape == tensor.shape, key
+            assert torch.equal(back[key], tensor), key
+    again = convert_state_dict(ours, 'timm')
+    assert {k: v.shape for k, v in again.items()} == {k: v.shape for k, v in theirs.items()}
+    by_hand = {k: v.shape for k, v in by_hand_as_baselines(theirs).items()}
+    assert {k: v.shape for k, v in convert_state_dict(ours, 'authors-baselines').items()} == by_hand
+
+
+def test_conversion_that_would_lose_weights_is_refused():
+    outputs = create_backbone('poolformer_s12').state_dict()
+    with pytest.raises(CheckpointError, match=r'timm has no place for 8 .*norm0\.weight'):
+        convert_state_dict(outputs, 'timm')
+    assert set(convert_state_dict(outputs, 'authors')) == set(as_authors(outputs))
+    newer = create_backbone('poolformerv2_s12', out_norm_cfg=NO_NORM).state_dict()
+    with pytest.raises(CheckpointError, match=r'layout authors has no place for'):
+        convert_state_dict(newer, 'authors')
+    with pytest.raises(ValueError, match="layout 'keras': choose one of"):
+        convert_state_dict(newer, 'keras')
