@@ -1,7 +1,7 @@
 """What tests that start the tools share: a tiny data set, tiny configs, and ways to start."""
 
 import pytest
-from processes import fork_tool, start_warm_server
+from processes import fork_tool, kill_tool, start_warm_server
 from tiny import write_config
 
 from mmpoolformer.datasets.shapes import generate
@@ -37,5 +37,15 @@ def forked(warm_server, tmp_path):
 
     def run(tool, *args, env=None, timeout=120):
         return fork_tool(warm_server, tool, args, cwd=tmp_path, env=env or {}, timeout=timeout)
+
+    return run
+
+
+@pytest.fixture
+def killed(warm_server, tmp_path):
+    """Run a tool likewise and kill it: ``killed('train', config, after=0.5)``."""
+
+    def run(tool, *args, after, env=None):
+        return kill_tool(warm_server, tool, args, cwd=tmp_path, env=env or {}, after=after)
 
     return run

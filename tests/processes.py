@@ -92,6 +92,19 @@ def fork_tool(context, tool, args, cwd, env, timeout) -> Finished:
         return Finished(process.exitcode, out.read_text(), err.read_text())
 
 
+def kill_tool(context, tool, args, cwd, env, after) -> int:
+    """Start ``tools/<tool>.py`` as :func:`fork_tool` does; kill it after so many seconds."""
+    argv = [str(part) for part in (ROOT / f'tools/{tool}.py', *args)]
+    process = context.Process(
+        target=_become, args=(argv, str(cwd), environment(**env), os.devnull, os.devnull)
+    )
+    process.start()
+    process.join(after)
+    process.kill()
+    process.join()
+    return process.exitcode
+
+
 def _become(argv, cwd, env, out, err) -> None:
     os.setsid()
     signal.signal(signal.SIGINT, signal.default_int_handler)

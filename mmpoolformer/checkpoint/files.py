@@ -6,6 +6,7 @@ import os
 import pickle
 import re
 from collections.abc import Mapping
+from contextlib import suppress
 from http.client import HTTPException
 from pathlib import Path
 
@@ -136,6 +137,17 @@ def _why_refused(path: Path, error: Exception) -> str:
         f'{path} ({path.stat().st_size} bytes) is cut off, damaged or no checkpoint: {reason}. '
         'Fetch or save it again.'
     )
+
+
+WRAPPERS = ('state_dict', 'model', 'state_dict_ema')
+
+
+def read_metadata(path: Path) -> dict[str, str]:
+    """Return the metadata of a file of safetensors, none for one of torch."""
+    if not is_safetensors(path):
+        return {}
+    with safe_open(path, 'pt') as file:
+        return file.metadata() or {}
 
 
 WRAPPERS = ('state_dict', 'model', 'state_dict_ema')

@@ -197,6 +197,14 @@ def test_malicious_checkpoint_runs_nothing(forked, tiny, work_dir, malicious):
     assert snapshot(work_dir) == before
 
 
+def test_trusted_checkpoint_is_loaded_all_the_same(forked, tiny, tmp_path, work_dir, malicious):
+    """The flag does what it says: this file's code runs."""
+    path, trace = malicious
+    run = forked('test', tiny(), path, '--trust-checkpoint')
+    assert trace.exists(), run.text
+    assert 'holds more than' not in run.text
+
+
 def test_resume_of_another_model(forked, tiny, tmp_path):
     """mmengine loads what fits and trains the rest from scratch, with a warning in the log."""
     weights, path = nn.Linear(4, 4).state_dict(), tmp_path / 'other.pth'
