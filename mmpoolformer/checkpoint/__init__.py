@@ -5,9 +5,9 @@ Files are read with ``weights_only=True``: nothing in a checkpoint is executed, 
 """
 
 from mmpoolformer.checkpoint.errors import CheckpointError
+from mmpoolformer.checkpoint.fetching import fetch
 from mmpoolformer.checkpoint.files import (
     distrust_checkpoints,
-    fetch,
     read_checkpoint,
     read_metadata,
     trust_checkpoints,

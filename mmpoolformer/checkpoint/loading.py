@@ -12,7 +12,8 @@ from torch import Tensor, nn
 
 from mmpoolformer.archs import ARCHS
 from mmpoolformer.checkpoint.errors import CheckpointError, first_keys
-from mmpoolformer.checkpoint.files import fetch, read_checkpoint, unwrap
+from mmpoolformer.checkpoint.fetching import fetch
+from mmpoolformer.checkpoint.files import read_checkpoint, unwrap
 from mmpoolformer.checkpoint.layouts import convert_state_dict, detect_layout
 
 
