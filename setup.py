@@ -4,9 +4,11 @@ The OpenMMLab packages are extras, because two families of them provide the same
 """
 
 import re
+import shutil
 from pathlib import Path
 
 from setuptools import find_packages, setup
+from setuptools.command.build_py import build_py
 
 ROOT = Path(__file__).resolve().parent
 
@@ -56,6 +58,25 @@ def read_readme() -> str:
     return readme.read_text(encoding='utf-8') if readme.exists() else ''
 
 
+class BuildWithConfigs(build_py):
+    """Puts configs, tools and the model index where mim looks for them in an installed package."""
+
+    def run(self) -> None:
+        super().run()
+        if self.editable_mode:  # mim then looks in the repository itself.
+            return
+        target = Path(self.build_lib) / 'mmpoolformer' / '.mim'
+        shutil.rmtree(target, ignore_errors=True)
+        for_the_clone = ('_*.py', 'setup_env.py', 'demo.py', 'make_metafiles.py')
+        ignored = {
+            'configs': shutil.ignore_patterns('__pycache__'),
+            'tools': shutil.ignore_patterns('__pycache__', *for_the_clone),
+        }
+        for folder, ignore in ignored.items():
+            shutil.copytree(ROOT / folder, target / folder, ignore=ignore)
+        shutil.copy(ROOT / 'model-index.yml', target)
+
+
 setup(
     name='mmpoolformer',
     version=read_version(),
@@ -64,6 +85,7 @@ setup(
     long_description_content_type='text/markdown',
     license='Apache-2.0',
     packages=find_packages(include=['mmpoolformer', 'mmpoolformer.*']),
+    cmdclass={'build_py': BuildWithConfigs},
     python_requires='>=3.10',
     install_requires=[
         'torch>=2.6',
