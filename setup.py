@@ -35,14 +35,9 @@ EXTRAS = {
         'setuptools<82',
     ],
     'hub': ['huggingface_hub>=0.23'],
-    'dev': [
-        'pytest>=8',
-        'ruff>=0.17,<0.18',
-        'pre-commit>=4',
-        'timm>=1',
-        # mmpretrain cannot be imported beside transformers 5.
-        'transformers>=4.40,<5',
-    ],
+    'dev': ['pytest>=8', 'ruff>=0.17,<0.18', 'pre-commit>=4'],
+    # What tests compare with. mmpretrain cannot be imported beside transformers 5.
+    'peers': ['timm>=1', 'transformers>=4.40,<5'],
 }
 
 

@@ -119,7 +119,7 @@ def test_a_stamped_environment_is_ready(env):
     assert not setup_env.Environment('openmmlab', env.folder).is_ready()
 
 
-@pytest.mark.parametrize('name', ['torch', 'onedl', 'dev', 'constraints'])
+@pytest.mark.parametrize('name', ['torch', 'onedl', 'dev', 'mim', 'constraints'])
 def test_a_changed_pin_makes_the_stamp_void(env, clone, name):
     with (clone / 'requirements' / f'{name}.txt').open('a') as pins:
         pins.write('einops==0.8.1\n')

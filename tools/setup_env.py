@@ -34,6 +34,7 @@ STAMP = '.mmpoolformer-ready'
 LOG = 'mmpoolformer-setup.log'
 VENV = {'onedl': '.venv', 'openmmlab': '.venv-openmmlab'}
 MMCV = {'onedl': 'onedl-mmcv', 'openmmlab': 'mmcv'}
+MIM = {'onedl': 'onedl-mim', 'openmmlab': 'openmim'}
 # torch 2.11 has builds up to Python 3.14. The setup.py of mmcv 2.1 reads locals() after exec(),
 # which Python 3.13 no longer allows.
 NEWEST_PYTHON = {'onedl': (3, 14), 'openmmlab': (3, 12)}
@@ -54,8 +55,8 @@ class Environment:
         self.stamp = self.folder / STAMP
         self.log = self.folder / LOG
         pins = ROOT / 'requirements'
-        self.torch, self.packages, self.dev = (
-            pins / f'{name}.txt' for name in ('torch', stack, 'dev')
+        self.torch, self.packages, self.dev, self.mim = (
+            pins / f'{name}.txt' for name in ('torch', stack, 'dev', 'mim')
         )
         self.constraints = pins / 'constraints.txt'
 
@@ -66,7 +67,7 @@ class Environment:
     def digest(self) -> str:
         """Returns what a stamp must hold: pins, stack, Python, and that nothing was moved."""
         parts = [self.stack, PYTHON_TAG, str(ROOT), str(self.folder)]
-        for path in (self.torch, self.packages, self.dev, self.constraints):
+        for path in (self.torch, self.packages, self.dev, self.mim, self.constraints):
             parts.append(path.read_text())
         return hashlib.sha256('\0'.join(parts).encode()).hexdigest()
 
@@ -189,6 +190,7 @@ def install(env: Environment, mmcv: str) -> None:
     # Forced, because the same version may be there, compiled against an earlier torch.
     pip(f'Installing {mmcv}', '--no-deps', '--force-reinstall', wheel)
     pip(f'Installing the {env.stack} stack', '-r', env.packages, '-r', env.dev)
+    pip('Installing mim', '--no-deps', pinned(env.mim, MIM[env.stack]))
     pip('Installing mmpoolformer', '--no-deps', '--no-build-isolation', '-e', ROOT)
     run_logged([str(env.python), '-c', VERIFY], env.log, 'Verifying')
     env.write_stamp()
