@@ -10,7 +10,13 @@ from mmengine.config import ConfigDict
 from mmengine.runner import load_checkpoint
 from torch import nn
 
-from mmpoolformer import CheckpointError, PoolFormer, convert_state_dict, load_pretrained
+from mmpoolformer import (
+    CheckpointError,
+    PoolFormer,
+    convert_state_dict,
+    create_backbone,
+    load_pretrained,
+)
 from mmpoolformer.checkpoint import load_model
 
 
@@ -229,6 +235,36 @@ def test_wrong_arch_is_named(save, theirs, ours):
         load_pretrained(model, save(expanded(theirs)))
     cause = f'the file is poolformer_{theirs}, the config says poolformer_{ours}: change `arch`'
     assert cause in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ('theirs', 'ours', 'cause'),
+    [
+        ('caformer_s18', 'convformer_s18', 'is caformer_s18, the config says convformer_s18'),
+        ('randformer_s12', 'poolformer_s12', 'is randformer_s12, the config says poolformer_s12'),
+        (
+            'poolformerv2_s12',
+            'poolformer_s12',
+            'is poolformerv2_s12 or identityformer_s12, the config says poolformer_s12',
+        ),
+    ],
+)
+def test_wrong_family_is_named(save, theirs, ours, cause):
+    weights = create_backbone(theirs).state_dict()
+    with torch.device('meta'):
+        model = create_backbone(ours)
+    with pytest.raises(CheckpointError, match=cause):
+        load_pretrained(model, save(weights))
+
+
+def test_init_cfg_opts_out_of_strictness(save):
+    weights = {k: v for k, v in classifier().items() if not k.startswith('network.6')}
+    source = {'type': 'Pretrained', 'checkpoint': save(weights)}
+    with pytest.raises(CheckpointError, match='missing in the file'):
+        PoolFormer(arch=TINY, init_cfg=source).init_weights()
+    model = PoolFormer(arch=TINY, init_cfg={**source, 'strict': False})
+    model.init_weights()
+    assert_same_weights(model, {'stem.conv.bias': weights['patch_embed.proj.bias']})
 
 
 @pytest.mark.smoke

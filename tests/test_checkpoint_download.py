@@ -9,8 +9,15 @@ from dataclasses import replace
 import pytest
 import torch
 from layouts import TINY, classifier, expanded
+from safetensors.torch import save_file
 
-from mmpoolformer import ARCHS, CheckpointError, PoolFormer, load_pretrained
+from mmpoolformer import (
+    ARCHS,
+    CheckpointError,
+    PoolFormer,
+    convert_state_dict,
+    load_pretrained,
+)
 from mmpoolformer.archs import Weights
 from mmpoolformer.checkpoint import fetch
 
@@ -119,3 +126,77 @@ def test_no_network_says_which_file_goes_where(cache, monkeypatch):
     assert message.startswith('metaformer://poolformer_s12 could not be downloaded')
     assert f'fetch {address} elsewhere, put it at {cache}/poolformer_s12.pth.tar' in message
     assert '--cfg-options model.backbone.init_cfg=None' in message
+
+
+@pytest.mark.smoke
+def test_tags_name_the_released_weights(cache):
+    cache.mkdir(parents=True)
+    for tag, ending in (
+        ('', ''),
+        ('.in1k', ''),
+        ('.in1k_384', '_384'),
+        ('.in21k_ft_in1k', '_in21ft1k'),
+        ('.in21k_ft_in1k_384', '_384_in21ft1k'),
+        ('.in21k', '_in21k'),
+    ):
+        path = cache / f'convformer_s18{ending}.pth'
+        path.touch()
+        assert fetch(f'metaformer://convformer_s18{tag}') == path
+    with pytest.raises(
+        CheckpointError, match=r's18\.in22k is unknown; .*convformer_s18\.in21k'
+    ) as e:
+        fetch('metaformer://convformer_s18.in22k')
+    assert 'poolformer' not in str(e.value)
+    addresses = [w.url for arch in ARCHS.values() for w in arch.weights.values()]
+    assert len(addresses) == len(set(addresses)) == 5 + 15 + 8 * 5
+
+
+def test_folder_is_looked_into_first(cache, tmp_path, monkeypatch):
+    folder = tmp_path / 'weights'
+    (folder / 'timm/poolformer_s12.sail_in1k').mkdir(parents=True)
+    torch.save(classifier(), folder / 'poolformer_s12.pth.tar')
+    source = {'type': 'Pretrained', 'checkpoint': 'metaformer://poolformer_s12'}
+    model = PoolFormer(arch=TINY, init_cfg={**source, 'folder': str(folder)})
+    model.init_weights()
+    assert torch.equal(model.stem.conv.bias, classifier()['patch_embed.proj.bias'])
+    assert not cache.exists()
+    hub = folder / 'timm/poolformer_s12.sail_in1k/model.safetensors'
+    save_file(convert_state_dict(convert_state_dict(classifier()), 'timm'), hub)
+    report = load_pretrained(
+        PoolFormer(arch=TINY), 'hf-hub:timm/poolformer_s12.sail_in1k', folder=folder
+    )
+    assert '(layout timm)' in report
+
+
+def test_repositories_of_the_hub(tmp_path, monkeypatch):
+    hub = pytest.importorskip('huggingface_hub')
+    path = tmp_path / 'pytorch_model.bin'
+    weights = convert_state_dict(convert_state_dict(classifier()), 'transformers')
+    torch.save(weights, path)
+    asked = []
+
+    def download(repository, name):
+        asked.append((repository, name))
+        if name != path.name:
+            raise hub.errors.EntryNotFoundError('404')
+        return str(path)
+
+    monkeypatch.setattr(hub, 'hf_hub_download', download)
+    report = load_pretrained(PoolFormer(arch=TINY), 'hf-hub:sail/poolformer_s12')
+    assert '(layout transformers)' in report
+    assert asked == [('sail/poolformer_s12', n) for n in ('model.safetensors', path.name)]
+
+
+def test_hub_without_network_says_what_to_fetch(monkeypatch):
+    hub = pytest.importorskip('huggingface_hub')
+
+    def refuse(*args):
+        raise hub.errors.LocalEntryNotFoundError('no network')
+
+    monkeypatch.setattr(hub, 'hf_hub_download', refuse)
+    with pytest.raises(CheckpointError) as error:
+        fetch('hf-hub:timm/none')
+    assert 'no network' in str(error.value)
+    assert 'fetch https://huggingface.co/timm/none/resolve/main/model.safetensors' in str(
+        error.value
+    )

@@ -91,7 +91,7 @@ def _fetch_from_hub(source: str, folder: str | Path | None) -> Path:
     repository = source.removeprefix(HUB_SCHEME)
     try:
         from huggingface_hub import hf_hub_download
-        from huggingface_hub.errors import EntryNotFoundError
+        from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
     except ModuleNotFoundError:
         raise CheckpointError(
             f'{source} needs huggingface_hub: pip install huggingface_hub'
@@ -104,9 +104,11 @@ def _fetch_from_hub(source: str, folder: str | Path | None) -> Path:
     for name in names:
         try:
             return Path(hf_hub_download(repository, name))
-        except EntryNotFoundError:
-            continue
         except Exception as error:  # Network, rights, a full disk: each has its own class there.
+            # Without network the hub's client says that the file is not in the cache.
+            online = not isinstance(error, LocalEntryNotFoundError)
+            if online and isinstance(error, EntryNotFoundError):
+                continue
             reason = (str(error) or type(error).__name__).splitlines()[0]
             raise CheckpointError(
                 f'{source} could not be downloaded ({reason}). Without network: fetch '

@@ -73,13 +73,17 @@ def load_pretrained(
 def load_model(model: nn.Module, path: str | Path) -> dict:
     """Load a whole detector, segmenter or classifier from its training checkpoint, strictly.
 
+    Args:
+        model: The model, with a backbone of this package or not.
+        path: Path, address or name, see :func:`mmpoolformer.checkpoint.fetch`.
+
     Returns:
         The checkpoint, for hooks that want its other entries.
 
     Raises:
         CheckpointError: If the file cannot be read, or any key or shape differs.
     """
-    checkpoint = read_checkpoint(path)
+    checkpoint = read_checkpoint(fetch(path))
     try:
         model.load_state_dict(unwrap(checkpoint), strict=True)
     except CheckpointError as error:

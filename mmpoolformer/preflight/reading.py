@@ -94,8 +94,8 @@ def type_name(node: object) -> str:
 
 
 def is_remote(path: str) -> bool:
-    """Tell a path of another storage backend ('s3://…', 'https://…') from a local one."""
-    return '://' in path
+    """Tell what is elsewhere ('s3://…', 'https://…', 'hf-hub:…') from a local path."""
+    return '://' in path or path.startswith('hf-hub:')
 
 
 def as_list(node: object) -> list[Any]:
