@@ -9,8 +9,14 @@ from layouts import as_authors, randomise
 from mmengine.registry import DefaultScope
 from torch import Tensor, nn
 
-from mmpoolformer import ARCHS, CheckpointError, convert_state_dict, create_backbone
-from mmpoolformer.checkpoint import LAYOUTS, detect_layout
+from mmpoolformer import (
+    ARCHS,
+    CheckpointError,
+    convert_state_dict,
+    create_backbone,
+    load_pretrained,
+)
+from mmpoolformer.checkpoint import LAYOUTS, detect_layout, unwrap
 
 SIZES = ('s12', 's24', 's36', 'm36', 'm48')
 FAMILIES_OF_TIMM = [name for name in ARCHS if not name.startswith(('identity', 'rand'))]
@@ -80,7 +86,7 @@ def from_authors_detector(size: str):
     dims = ARCHS[f'poolformer_{size}'].dims
     for index in (2, 4, 6):  # RetinaNet's: no norm of the first stage.
         weights |= {
-            f'backbone.norm{index}.{p}': torch.ones(dims[index // 2]) for p in ('weight', 'bias')
+            f'backbone.norm{index}.{p}': torch.rand(dims[index // 2]) for p in ('weight', 'bias')
         }
     return {'state_dict': weights | {'neck.lateral_convs.0.conv.bias': torch.zeros(256)}}, maps
 
@@ -144,6 +150,22 @@ def test_every_layout_gives_the_features_of_its_library(layout, size, tmp_path, 
     assert f'(layout {layout.split()[0]}): {total} of {total} tensors' in reports[0]
     assert ('left out: neck' in reports[0]) == ('detector' in layout)
     assert_same_features(ours, maps)
+    assert_truthful_reports(f'{family}_{size}', source['checkpoint'], layout)
+
+
+def assert_truthful_reports(name: str, path: str, layout: str) -> None:
+    """Only detectors hold output norms; a lone last stage takes a PoolFormer's final norm."""
+    fresh = 'norm0' if 'detector' in layout else 'norm0, norm1, norm2, norm3'
+    assert load_pretrained(create_backbone(name), path).endswith(f'; start fresh: {fresh}')
+    last = create_backbone(name, out_indices=3)
+    report = load_pretrained(last, path)
+    assert ('start fresh' in report) == name.startswith('poolformerv2')
+    final = {'authors (detector)': 'norm3', 'timm': 'norm', 'authors-baselines': None}
+    if final_norm := final.get(layout, 'norm'):
+        expected = convert_state_dict(unwrap(torch.load(path)))
+        prefix = 'backbone.' if 'detector' in layout else ''
+        for part in ('weight', 'bias'):
+            assert torch.equal(getattr(last.norm3, part), expected[f'{prefix}{final_norm}.{part}'])
 
 
 @pytest.mark.parametrize('name', FAMILIES_OF_TIMM)
