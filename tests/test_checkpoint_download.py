@@ -47,7 +47,7 @@ def test_names_are_served_from_the_cache_without_network(cache, monkeypatch):
 def test_unknown_name_lists_the_known(name, cache):
     with pytest.raises(CheckpointError, match=f'metaformer://{name} is unknown') as error:
         fetch(f'metaformer://{name}')
-    assert all(f'metaformer://{known}' in str(error.value) for known in ARCHS)
+    assert all(known in str(error.value) for known in ARCHS)
 
 
 def set_address(monkeypatch, address):

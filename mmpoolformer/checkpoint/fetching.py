@@ -26,8 +26,8 @@ def weights_of(name: str) -> Weights:
     model, _, tag = name.removeprefix(SCHEME).partition('.')
     released = ARCHS[model].weights if model in ARCHS else {}
     if model not in ARCHS:
-        known = ', '.join(SCHEME + key for key, arch in ARCHS.items() if arch.weights)
-        raise CheckpointError(f'{name} is unknown; known models: {known}')
+        known = ', '.join(key for key, arch in ARCHS.items() if arch.weights)
+        raise CheckpointError(f'{name} is unknown; after {SCHEME} may come {known}')
     if tag and tag not in released:
         known = ', '.join(f'{SCHEME}{model}.{key}' for key in released)
         raise CheckpointError(f'{name} is unknown; known weights of {model}: {known}')

@@ -127,7 +127,7 @@ def _why_refused(path: Path, error: Exception) -> str:
             'run code. It was not loaded. If you trust its source, add --trust-checkpoint; better '
             'still, have its owner save the state dict alone: torch.save(model.state_dict(), …)'
         )
-    reason = (str(error) or type(error).__name__).splitlines()[0]
+    reason = (str(error) or type(error).__name__).splitlines()[0].split('. ')[0]
     return (
         f'{path} ({path.stat().st_size} bytes) is cut off, damaged or no checkpoint: {reason}. '
         'Fetch or save it again.'
