@@ -35,8 +35,13 @@ PAPER = {
     for name, counts in PARAMETERS.items()
     for size, count in zip(SIZES, counts, strict=True)
 }
+BASELINES = [
+    f'{method}_{model}_{schedule}'
+    for method, schedule in (('retinanet', '1x'), ('mask_rcnn', '1x'), ('fpn', '40k'))
+    for model in ('poolformerv2_s12', 'identityformer_s12', 'convformer_s18', 'caformer_s18')
+]
 # Among larger models one of each method takes a step; depth changes nothing in the wiring.
-STEPPED = [name for name in (*PAPER, *SHAPES) if '_s12_' in name or '_m36_' in name]
+STEPPED = [name for name in (*PAPER, *SHAPES) if '_s12_' in name or '_m36_' in name] + BASELINES
 
 
 @pytest.fixture(autouse=True)
@@ -61,8 +66,8 @@ def test_leaves_are_the_ones_expected_and_their_names_unique():
     paths = [path for path in ROOT.glob('configs/**/*.py') if '_base_' not in path.parts]
     assert len({path.name for path in paths}) == len(paths)
     dense = {p.stem for p in paths if p.parent.name in ('detection', 'segmentation')}
-    assert dense == {*PAPER, *SHAPES}
-    assert len(dense) == 18
+    assert dense == {*PAPER, *SHAPES, *BASELINES}
+    assert len(dense) == 30
 
 
 @pytest.mark.smoke
@@ -76,7 +81,7 @@ def test_builds_with_matching_widths_and_exact_parameters(name):
         assert tuple(cfg.model.neck.in_channels) == backbone.out_channels
     if name in PAPER:
         assert sum(p.numel() for p in model.parameters()) == PAPER[name]
-    assert backbone.arch is ARCHS[re.search(r'[a-z0-9]+former_[a-z]\d+', name)[0]]
+    assert backbone.arch is ARCHS[re.search(r'[a-z]+former(?:v2)?_[a-z]\d+', name)[0]]
     assert backbone.frozen_stages == -1
     assert all(p.requires_grad for p in model.parameters())
     assert not any(type(module).__name__ == 'DropPath' for module in backbone.modules())

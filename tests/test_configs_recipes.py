@@ -1,5 +1,6 @@
 """The recipes in the configs are the paper's; those for Shapes agree with its generator."""
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -44,11 +45,12 @@ def pipeline(cfg: Config, split: str) -> list[tuple[str, dict]]:
 
 def assert_fine_tunes(name: str, cfg: Config) -> None:
     """What all recipes of the paper have in common."""
-    model = name[name.index('poolformer') :].rsplit('_', 1)[0]
+    model = re.search(r'[a-z]+former(?:v2)?_[a-z]\d+', name)[0]
     assert model in ARCHS
     backbone = dict(cfg.model.backbone)
-    assert backbone.pop('type') == 'mmpoolformer.PoolFormer'
-    assert f'poolformer_{backbone.pop("arch")}' == model
+    package, family = backbone.pop('type').split('.')
+    assert package == 'mmpoolformer'
+    assert f'{family.lower()}_{backbone.pop("arch")}' == model
     init_cfg = {'type': 'Pretrained', 'checkpoint': f'metaformer://{model}'}
     assert backbone.pop('init_cfg') == init_cfg
     # No drop path, nothing frozen: nothing but the defaults is left, apart from the outputs.
@@ -65,8 +67,8 @@ def assert_fine_tunes(name: str, cfg: Config) -> None:
 
 
 def test_every_size_of_every_method_is_here():
-    assert len(DETECTORS) == 10
-    assert len(SEGMENTERS) == 5
+    assert len(DETECTORS) == 10 + 8
+    assert len(SEGMENTERS) == 5 + 4
     assert len(SHAPES) == 3
 
 
