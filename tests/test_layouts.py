@@ -6,7 +6,10 @@ from collections.abc import Callable
 import pytest
 import torch
 from layouts import as_authors, randomise
-from mmengine.registry import DefaultScope
+from mmengine.config import Config
+from mmengine.model import revert_sync_batchnorm
+from mmengine.registry import MODELS, DefaultScope
+from processes import ROOT
 from torch import Tensor, nn
 
 from mmpoolformer import (
@@ -16,7 +19,7 @@ from mmpoolformer import (
     create_backbone,
     load_pretrained,
 )
-from mmpoolformer.checkpoint import LAYOUTS, detect_layout, unwrap
+from mmpoolformer.checkpoint import LAYOUTS, detect_layout, load_model, unwrap
 
 SIZES = ('s12', 's24', 's36', 'm36', 'm48')
 FAMILIES_OF_TIMM = [name for name in ARCHS if not name.startswith(('identity', 'rand'))]
@@ -216,3 +219,62 @@ def test_conversion_that_would_lose_weights_is_refused():
         convert_state_dict(newer, 'authors')
     with pytest.raises(ValueError, match="layout 'keras': choose one of"):
         convert_state_dict(newer, 'keras')
+
+
+@pytest.mark.parametrize(
+    'config',
+    [
+        'detection/retinanet_poolformer_s12_1x',
+        'detection/mask_rcnn_poolformer_s12_1x',
+        'segmentation/fpn_poolformer_s12_40k',
+    ],
+)
+def test_authors_models_load_whole_into_ours(config, tmp_path):
+    """Head and neck under the names of mmdet 2 and mmseg 0, which are still theirs."""
+    torch.manual_seed(0)
+    cfg = Config.fromfile(ROOT / f'configs/{config}.py')
+    cfg.model.backbone.init_cfg = None
+    with DefaultScope.overwrite_default_scope(cfg.default_scope):
+        first, second = (revert_sync_batchnorm(MODELS.build(cfg.model)) for _ in range(2))
+    weights = first.state_dict()
+    body = {k[9:]: v for k, v in weights.items() if k.startswith('backbone.')}
+    theirs = {f'backbone.{k}': v for k, v in as_authors(body).items()}
+    theirs |= {k: v for k, v in weights.items() if not k.startswith('backbone.')}
+    assert OLD_NAMES[config.split('/')[1].split('_pool')[0]] <= theirs.keys()
+    torch.save({'meta': {'epoch': 12}, 'state_dict': theirs}, tmp_path / 'theirs.pth')
+    load_model(second, tmp_path / 'theirs.pth')
+    loaded = second.state_dict()
+    assert all(torch.equal(loaded[key], tensor) for key, tensor in weights.items())
+
+
+# What mmdet 2.19 and mmseg 0.19 called them.
+OLD_NAMES = {
+    'retinanet': {
+        'backbone.norm2.weight',
+        'neck.lateral_convs.0.conv.weight',
+        'neck.fpn_convs.4.conv.weight',
+        'bbox_head.cls_convs.3.conv.weight',
+        'bbox_head.reg_convs.0.conv.bias',
+        'bbox_head.retina_cls.weight',
+        'bbox_head.retina_reg.bias',
+    },
+    'mask_rcnn': {
+        'backbone.norm0.weight',
+        'rpn_head.rpn_conv.weight',
+        'rpn_head.rpn_cls.weight',
+        'rpn_head.rpn_reg.bias',
+        'roi_head.bbox_head.fc_cls.weight',
+        'roi_head.bbox_head.fc_reg.bias',
+        'roi_head.bbox_head.shared_fcs.0.weight',
+        'roi_head.mask_head.convs.3.conv.weight',
+        'roi_head.mask_head.upsample.weight',
+        'roi_head.mask_head.conv_logits.bias',
+    },
+    'fpn': {
+        'backbone.norm0.weight',
+        'neck.fpn_convs.3.conv.weight',
+        'decode_head.conv_seg.weight',
+        'decode_head.scale_heads.0.0.conv.weight',
+        'decode_head.scale_heads.3.4.bn.running_mean',
+    },
+}
