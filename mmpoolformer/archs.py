@@ -144,11 +144,11 @@ ARCHS: dict[str, Arch] = {
 }
 
 
-def get_arch(family: str, arch: str | Mapping) -> Arch:
+def get_arch(family: str | None, arch: str | Mapping) -> Arch:
     """Return the row of ``arch`` within ``family``.
 
     Args:
-        family: First half of the model name, e.g. ``'poolformer'``.
+        family: First half of the model name, e.g. ``'poolformer'``; ``None`` for any.
         arch: Size (``'s12'``), full name (``'poolformer_s12'``), or a mapping with at least
             ``depths`` and ``dims`` for a variant of your own.
 
@@ -167,11 +167,13 @@ def get_arch(family: str, arch: str | Mapping) -> Arch:
             )
         row = {k: tuple(v) if k in ('depths', 'dims') else v for k, v in arch.items()}
         return Arch(**row)
-    sizes = {name.removeprefix(f'{family}_') for name in ARCHS if name.startswith(f'{family}_')}
-    size = str(arch).lower().removeprefix(f'{family}_')
-    if size not in sizes:
+    prefix = f'{family}_' if family else ''
+    name = str(arch).lower()
+    name = name if name.startswith(prefix) else prefix + name
+    if name not in ARCHS:
+        known = sorted(key.removeprefix(prefix) for key in ARCHS if key.startswith(prefix))
         raise ValueError(
-            f'arch={arch!r} is not a {family}: choose one of {sorted(sizes)}, '
+            f'arch={arch!r} is no {family or "model of the table"}: choose one of {known}, '
             'or pass dict(depths=..., dims=...)'
         )
-    return ARCHS[f'{family}_{size}']
+    return ARCHS[name]

@@ -10,12 +10,24 @@ from mmpoolformer.models.families import (
     create_backbone,
 )
 from mmpoolformer.models.metaformer import MetaFormer, MetaFormerBlock, MetaFormerStage
-from mmpoolformer.models.token_mixers import Attention, Pooling, RandomMixing, SepConv
+from mmpoolformer.models.token_mixers import (
+    TOKEN_MIXERS,
+    Attention,
+    DepthwiseConv,
+    Identity,
+    Pooling,
+    RandomMixing,
+    SepConv,
+    SpatialFC,
+)
 
 __all__ = [
+    'TOKEN_MIXERS',
     'Attention',
     'CAFormer',
     'ConvFormer',
+    'DepthwiseConv',
+    'Identity',
     'IdentityFormer',
     'MetaFormer',
     'MetaFormerBlock',
@@ -26,5 +38,6 @@ __all__ = [
     'RandFormer',
     'RandomMixing',
     'SepConv',
+    'SpatialFC',
     'create_backbone',
 ]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
 from mmcv.cnn.bricks import DropPath
@@ -11,11 +11,13 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.checkpoint import checkpoint
 
-from mmpoolformer.archs import Arch
+from mmpoolformer.archs import Arch, get_arch
 from mmpoolformer.checkpoint import convert_own_keys, load_pretrained
 from mmpoolformer.models.layers import ChannelMLP, Downsampling, Scale, build_norm
+from mmpoolformer.models.token_mixers import build_token_mixer
+from mmpoolformer.registry import MODELS
 
-TokenMixer = Callable[[int], nn.Module]
+TokenMixer = Mapping | Callable[[int], nn.Module]
 
 
 class MetaFormerBlock(nn.Module):
@@ -26,8 +28,8 @@ class MetaFormerBlock(nn.Module):
 
     Args:
         dim: Channels.
-        token_mixer: Builds the mixer, ``dim -> module``.
-        mlp_ratio: Hidden channels of the MLP over ``dim``.
+        token_mixer: Config of the mixer, or a builder ``dim -> module``.
+        mlp_ratio: Hidden channels of the MLP over ``dim``, ``None`` for no MLP.
         norm_cfg: Config of both norms.
         act_cfg: Config of the MLP's activation.
         drop_rate: Dropout probability in the MLP.
@@ -35,6 +37,7 @@ class MetaFormerBlock(nn.Module):
         layer_scale: Initial value of both LayerScales, ``None`` for none.
         res_scale: Initial value of both ResScales, ``None`` for none.
         mlp_bias: Whether the MLP has biases.
+        residual: Whether each branch is added to its input.
     """
 
     def __init__(
@@ -42,7 +45,7 @@ class MetaFormerBlock(nn.Module):
         dim: int,
         token_mixer: TokenMixer,
         *,
-        mlp_ratio: float,
+        mlp_ratio: float | None,
         norm_cfg: dict,
         act_cfg: dict,
         drop_rate: float,
@@ -50,27 +53,35 @@ class MetaFormerBlock(nn.Module):
         layer_scale: float | None,
         res_scale: float | None = None,
         mlp_bias: bool = True,
+        residual: bool = True,
     ) -> None:
         super().__init__()
+        self.residual = residual
+        if not residual:
+            res_scale = None
 
         def scale(init_value: float | None) -> nn.Module:
             return nn.Identity() if init_value is None else Scale(dim, init_value)
 
         self.norm1 = build_norm(norm_cfg, dim)
-        self.token_mixer = token_mixer(dim)
+        self.token_mixer = build_token_mixer(token_mixer, dim)
         self.layer_scale1 = scale(layer_scale)
         self.res_scale1 = scale(res_scale)
-        self.norm2 = build_norm(norm_cfg, dim)
-        self.mlp = ChannelMLP(dim, mlp_ratio, act_cfg, drop_rate, mlp_bias)
-        self.layer_scale2 = scale(layer_scale)
-        self.res_scale2 = scale(res_scale)
         self.drop_path = DropPath(drop_path_rate) if drop_path_rate > 0 else nn.Identity()
+        self.mlp = None
+        if mlp_ratio is not None:
+            self.norm2 = build_norm(norm_cfg, dim)
+            self.mlp = ChannelMLP(dim, mlp_ratio, act_cfg, drop_rate, mlp_bias)
+            self.layer_scale2 = scale(layer_scale)
+            self.res_scale2 = scale(res_scale)
 
     def forward(self, x: Tensor) -> Tensor:
         branch = self.drop_path(self.layer_scale1(self.token_mixer(self.norm1(x))))
-        x = self.res_scale1(x) + branch
+        x = self.res_scale1(x) + branch if self.residual else branch
+        if self.mlp is None:
+            return x
         branch = self.drop_path(self.layer_scale2(self.mlp(self.norm2(x))))
-        return self.res_scale2(x) + branch
+        return self.res_scale2(x) + branch if self.residual else branch
 
 
 class MetaFormerStage(nn.Module):
@@ -96,6 +107,7 @@ class MetaFormerStage(nn.Module):
         return x
 
 
+@MODELS.register_module()
 class MetaFormer(BaseModule):
     """Backbone of four stages that returns normalised features of the stages asked for.
 
@@ -103,10 +115,13 @@ class MetaFormer(BaseModule):
     later stage halves, rounding up. Any ``H, W >= 32`` will do.
 
     Args:
-        arch: Depths, widths and LayerScale, a row of :data:`mmpoolformer.archs.ARCHS`.
-        token_mixers: Builder of the token mixer, or one per stage.
+        arch: Depths, widths and LayerScale: a row of :data:`mmpoolformer.archs.ARCHS`, its name,
+            such as ``'poolformer_s12'``, or a mapping.
+        token_mixers: Config of the token mixer, such as ``dict(type='Attention')``, see
+            :data:`mmpoolformer.models.token_mixers.TOKEN_MIXERS`, a builder ``dim -> module``, or
+            one of these per stage.
         in_channels: Channels of the images.
-        mlp_ratio: Hidden channels of the MLPs over the stage's channels.
+        mlp_ratio: Hidden channels of the MLPs over the stage's channels, ``None`` for no MLPs.
         norm_cfg: Config of the blocks' norms, on ``(B, C, H, W)``.
         downsample_norm_cfg: Config of a norm after the stem's convolution and before those of the
             other down-samplings, ``None`` for none.
@@ -118,6 +133,7 @@ class MetaFormer(BaseModule):
         layer_scale: Initial value of LayerScale, ``'arch'`` for that of ``arch``, ``None`` for a
             model without it.
         res_scale: Initial value of ResScale, one for all stages or one each, ``None`` for none.
+        residual: Whether blocks have residual connections.
         out_indices: Stages (0 to 3) whose features are returned; only these have an output norm.
             Negative ones count from the end.
         frozen_stages: -1 freezes nothing, 0 the stem, k the stem and the first k stages with their
@@ -142,11 +158,11 @@ class MetaFormer(BaseModule):
 
     def __init__(
         self,
-        arch: Arch,
+        arch: Arch | str | Mapping,
         token_mixers: TokenMixer | Sequence[TokenMixer],
         *,
         in_channels: int = 3,
-        mlp_ratio: float = 4.0,
+        mlp_ratio: float | None = 4.0,
         norm_cfg: dict | None = None,
         downsample_norm_cfg: dict | None = None,
         out_norm_cfg: dict | None = None,
@@ -156,6 +172,7 @@ class MetaFormer(BaseModule):
         drop_path_rate: float = 0.0,
         layer_scale: float | str | None = 'arch',
         res_scale: float | Sequence[float | None] | None = None,
+        residual: bool = True,
         out_indices: int | Sequence[int] = (0, 1, 2, 3),
         frozen_stages: int = -1,
         norm_eval: bool = False,
@@ -164,6 +181,7 @@ class MetaFormer(BaseModule):
     ) -> None:
         super().__init__(init_cfg=init_cfg)
         _check_ranges(in_channels, mlp_ratio, drop_rate, drop_path_rate, layer_scale, frozen_stages)
+        arch = arch if isinstance(arch, Arch) else get_arch(None, arch)
         self.arch = arch
         self.in_channels = in_channels
         self.out_indices = _normalise_out_indices(out_indices)
@@ -198,6 +216,7 @@ class MetaFormer(BaseModule):
                     layer_scale=arch.layer_scale if layer_scale == 'arch' else layer_scale,
                     res_scale=res_scales[i],
                     mlp_bias=mlp_bias,
+                    residual=residual,
                 )
                 for _ in range(depth)
             ]
@@ -313,7 +332,7 @@ def _normalise_out_indices(out_indices: int | Sequence[int]) -> tuple[int, ...]:
 
 def _check_ranges(
     in_channels: int,
-    mlp_ratio: float,
+    mlp_ratio: float | None,
     drop_rate: float,
     drop_path_rate: float,
     layer_scale: float | str | None,
@@ -321,7 +340,10 @@ def _check_ranges(
 ) -> None:
     checks = [
         (in_channels >= 1, f'in_channels={in_channels}: must be at least 1'),
-        (mlp_ratio > 0, f'mlp_ratio={mlp_ratio}: must be positive; the paper uses 4'),
+        (
+            mlp_ratio is None or mlp_ratio > 0,
+            f'mlp_ratio={mlp_ratio}: must be positive, or None for no MLP; the paper uses 4',
+        ),
         (0 <= drop_rate < 1, f'drop_rate={drop_rate}: must lie in [0, 1)'),
         (0 <= drop_path_rate < 1, f'drop_path_rate={drop_path_rate}: must lie in [0, 1)'),
         (

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from mmpoolformer.models.layers import build_activation
+from mmpoolformer.models.layers import build_activation, init_truncated
 
 
 class Pooling(nn.Module):
@@ -42,7 +44,37 @@ class Pooling(nn.Module):
         return self.pool(x) - x
 
 
-class RandomMixing(nn.Module):
+class _FixedSizeMixer(nn.Module):
+    """Mixes tokens by one matrix for all channels, made for maps of one size.
+
+    Args:
+        size: Height and width, or side, of those maps.
+        interpolate: Whether to resample the matrix, seen as ``(h, w, h', w')``, for maps of another
+            size; otherwise these are an error.
+
+    Raises:
+        ValueError: In ``forward``, for maps of another size without ``interpolate``.
+    """
+
+    def __init__(self, size: int | tuple[int, int], interpolate: bool) -> None:
+        super().__init__()
+        self.size = (size, size) if isinstance(size, int) else tuple(size)
+        self.tokens = self.size[0] * self.size[1]
+        self.interpolate = interpolate
+
+    def _fit(self, matrix: Tensor, size: tuple[int, int]) -> Tensor:
+        """Return the matrix for maps of ``size``; its rows keep their sums, on average."""
+        if size == self.size:
+            return matrix
+        if not self.interpolate:
+            raise ValueError(
+                f'{type(self).__name__} was made for maps of {self.size}, this one is {size}: feed '
+                'images of the size it was made for, or set interpolate=True'
+            )
+        return resample_tokens(matrix, self.size, size) * (self.tokens / (size[0] * size[1]))
+
+
+class RandomMixing(_FixedSizeMixer):
     """Mix all tokens with one fixed random matrix, whose rows sum to 1 (arXiv 2111.11418, table 5).
 
     Args:
@@ -56,25 +88,42 @@ class RandomMixing(nn.Module):
     """
 
     def __init__(self, dim: int, size: int | tuple[int, int], interpolate: bool = False) -> None:
-        super().__init__()
-        self.size = (size, size) if isinstance(size, int) else tuple(size)
-        self.interpolate = interpolate
-        tokens = self.size[0] * self.size[1]
-        matrix = torch.rand(tokens, tokens).softmax(dim=-1)
+        super().__init__(size, interpolate)
+        matrix = torch.rand(self.tokens, self.tokens).softmax(dim=-1)
         self.random_matrix = nn.Parameter(matrix, requires_grad=False)
 
     def forward(self, x: Tensor) -> Tensor:
         size = tuple(x.shape[2:])
-        matrix = self.random_matrix
+        matrix = self._fit(self.random_matrix, size)
         if size != self.size:
-            if not self.interpolate:
-                raise ValueError(
-                    f'RandomMixing was made for maps of {self.size}, this one is {size}: feed '
-                    'images of the size it was made for, or set interpolate=True'
-                )
-            matrix = resample_tokens(matrix, self.size, size)
             matrix = matrix / matrix.sum(dim=-1, keepdim=True)
         return (x.flatten(2) @ matrix.to(x.dtype).T).unflatten(2, size)
+
+
+class SpatialFC(_FixedSizeMixer):
+    """Mix all tokens with one learnable matrix and a bias per token (arXiv 2111.11418, table 5).
+
+    Args:
+        dim: Channels; the same matrix serves all of them.
+        size: Height and width, or side, of the maps it is made for.
+        interpolate: Whether to resample matrix and bias for maps of another size; otherwise these
+            are an error.
+
+    Raises:
+        ValueError: In ``forward``, for maps of another size without ``interpolate``.
+    """
+
+    def __init__(self, dim: int, size: int | tuple[int, int], interpolate: bool = False) -> None:
+        super().__init__(size, interpolate)
+        self.fc = nn.Linear(self.tokens, self.tokens)
+        init_truncated(self)
+
+    def forward(self, x: Tensor) -> Tensor:
+        size = tuple(x.shape[2:])
+        weight, bias = self._fit(self.fc.weight, size), self.fc.bias
+        if size != self.size:
+            bias = F.interpolate(bias.view(1, 1, *self.size), size, mode='bilinear').flatten()
+        return F.linear(x.flatten(2), weight, bias).unflatten(2, size)
 
 
 def resample_tokens(matrix: Tensor, old: tuple[int, int], new: tuple[int, int]) -> Tensor:
@@ -120,6 +169,22 @@ class SepConv(nn.Module):
         return self.pwconv2(self.dwconv(self.act1(self.pwconv1(x))))
 
 
+class DepthwiseConv(nn.Module):
+    """One filter per channel (arXiv 2111.11418, table 5).
+
+    Args:
+        dim: Channels.
+        kernel_size: Side of the filters, odd.
+    """
+
+    def __init__(self, dim: int, kernel_size: int = 3) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(dim, dim, kernel_size, padding=kernel_size // 2, groups=dim)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.conv(x)
+
+
 class Attention(nn.Module):
     """Multi-head self-attention among all positions, the mixer of CAFormer's last stages.
 
@@ -148,3 +213,35 @@ class Attention(nn.Module):
         # Never holds the (tokens, tokens) matrix.
         mixed = F.scaled_dot_product_attention(*qkv.unbind()).transpose(1, 2).flatten(2)
         return self.proj(mixed).transpose(1, 2).unflatten(2, size)
+
+
+class Identity(nn.Identity):
+    """Mix nothing: each position keeps its token."""
+
+    def __init__(self, dim: int) -> None:
+        super().__init__()
+
+
+TOKEN_MIXERS: dict[str, type[nn.Module]] = {
+    mixer.__name__: mixer
+    for mixer in (Attention, DepthwiseConv, Identity, Pooling, RandomMixing, SepConv, SpatialFC)
+}
+
+
+def build_token_mixer(mixer: Mapping | Callable[[int], nn.Module], dim: int) -> nn.Module:
+    """Build a token mixer from a config such as ``dict(type='Pooling', pool_size=5)``.
+
+    Args:
+        mixer: A config, whose type is one of :data:`TOKEN_MIXERS`, or a builder ``dim -> module``.
+        dim: Channels.
+
+    Raises:
+        ValueError: If there is no mixer of that type.
+    """
+    if not isinstance(mixer, Mapping):
+        return mixer(dim)
+    options = dict(mixer)
+    kind = options.pop('type', None)
+    if kind not in TOKEN_MIXERS:
+        raise ValueError(f'token mixer {kind!r}: choose one of {sorted(TOKEN_MIXERS)}')
+    return TOKEN_MIXERS[kind](dim, **options)

@@ -2,11 +2,13 @@
 
 import pytest
 import torch
+from mmengine.registry import MODELS
 from torch import nn
 from torch.nn import functional as F
+from torch.utils.flop_counter import FlopCounterMode
 
-from mmpoolformer import ARCHS, create_backbone
-from mmpoolformer.models import Attention, RandomMixing
+from mmpoolformer import ARCHS, MetaFormer, create_backbone
+from mmpoolformer.models import TOKEN_MIXERS, Attention, DepthwiseConv, RandomMixing, SpatialFC
 from mmpoolformer.models.layers import StarReLU, build_activation, build_norm
 from mmpoolformer.models.token_mixers import resample_tokens
 
@@ -133,3 +135,98 @@ def test_identity_and_random_former_are_their_equations():
             y = x + normed
             hidden = block.mlp.fc1(F.group_norm(y, 1, eps=1e-6)).clamp(min=0) ** 2
             assert_close(block(x), y + block.mlp.fc2(hidden))
+
+
+def test_spatial_fc_is_one_linear_layer_over_tokens():
+    mixer = SpatialFC(dim=5, size=(4, 6))
+    x = images(2, 5, 4, 6)
+    nn.init.normal_(mixer.fc.bias)
+    expected = torch.einsum('mn,bcn->bcm', mixer.fc.weight, x.reshape(2, 5, 24)) + mixer.fc.bias
+    assert_close(mixer(x), expected.reshape(x.shape))
+    with pytest.raises(ValueError, match='SpatialFC was made for maps of'):
+        mixer(images(2, 5, 6, 6))
+    mixer.interpolate = True
+    assert mixer(images(2, 5, 7, 9)).shape == (2, 5, 7, 9)
+    nn.init.constant_(mixer.fc.weight, 1 / 24)
+    nn.init.zeros_(mixer.fc.bias)
+    # Rows of 1/n take the mean, at any size.
+    x = images(1, 5, 9, 3)
+    assert_close(mixer(x), x.mean((2, 3), keepdim=True).expand(x.shape))
+
+
+def test_depthwise_conv_filters_each_channel_alone():
+    mixer, x = DepthwiseConv(dim=4), images(1, 4, 5, 5)
+    other = x.clone()
+    other[:, 1:] = 0
+    assert torch.equal(mixer(x)[:, 0], mixer(other)[:, 0])
+    assert sum(p.numel() for p in mixer.parameters()) == 4 * 9 + 4
+
+
+POOL, ATTENTION = {'type': 'Pooling'}, {'type': 'Attention'}
+STAGE_SIZES = (56, 28, 14, 7)
+
+
+def per_stage(kind: str, stages=range(4)) -> list[dict]:
+    """The mixer ``kind`` in some stages, pooling in the others."""
+    return [{'type': kind, 'size': s} if i in stages else POOL for i, s in enumerate(STAGE_SIZES)]
+
+
+# Table 5 of arXiv 2111.11418, S12: parameters with head in millions, multiply-accumulates in 1e9.
+TABLE_5 = {
+    'pooling': (POOL, 11.9, 1.8),
+    'identity': ({'type': 'Identity'}, 11.9, 1.8),
+    'depthwise': ({'type': 'DepthwiseConv'}, 11.9, 1.8),
+    'pool 9': ({'type': 'Pooling', 'pool_size': 9}, 11.9, 1.8),
+    'attention in stage 4': ([POOL, POOL, POOL, ATTENTION], 14.0, 1.9),
+    'attention in stages 3, 4': ([POOL, POOL, ATTENTION, ATTENTION], 16.5, 2.5),
+    'spatial FC in stage 4': (per_stage('SpatialFC', [3]), 11.9, 1.8),
+    'spatial FC in stages 3, 4': (per_stage('SpatialFC', [2, 3]), 12.2, 1.9),
+}
+
+
+@pytest.mark.parametrize('row', TABLE_5)
+def test_parameters_and_macs_of_table_5(row):
+    mixers, params, gmacs = TABLE_5[row]
+    with torch.device('meta'):
+        model = MetaFormer('poolformer_s12', mixers, out_indices=3).eval()
+        with FlopCounterMode(display=False) as counter:
+            model(torch.empty(1, 3, 224, 224))
+    count = sum(p.numel() for p in model.parameters()) + 513 * 1000
+    assert round(count / 1e6, 1) == pytest.approx(params, abs=0.051)
+    assert counter.get_total_flops() / 2e9 == pytest.approx(gmacs, abs=0.1)
+
+
+def test_random_matrices_in_all_stages_add_21_million_frozen():
+    with torch.device('meta'):
+        model = MetaFormer('poolformer_s12', per_stage('RandomMixing'))
+    frozen = sum(p.numel() for p in model.parameters() if not p.requires_grad)
+    assert round(frozen / 1e6) == 21
+
+
+def test_ablations_without_residual_and_without_mlp():
+    arch = {'depths': (1, 1, 1, 1), 'dims': (8, 8, 8, 8), 'layer_scale': 0.5}
+    x = images(2, 8, 9, 9)
+    block = MetaFormer(arch, POOL, residual=False).stages[0].blocks[0].eval()
+    y = 0.5 * block.token_mixer(block.norm1(x))
+    assert_close(block(x), 0.5 * block.mlp(block.norm2(y)))
+    model = MetaFormer(arch, POOL, mlp_ratio=None)
+    block = model.stages[0].blocks[0].eval()
+    assert_close(block(x), x + 0.5 * block.token_mixer(block.norm1(x)))
+    assert not any('mlp' in key or 'norm2.' in key for key, _ in block.named_parameters())
+    sum(f.pow(3).mean() for f in model(images(1, 3, 64, 64))).backward()
+    assert all(p.grad is not None for p in model.parameters())
+
+
+def test_unknown_mixer_lists_the_known():
+    with pytest.raises(ValueError, match=r"'Pool': choose one of \['Attention', .*'SpatialFC'\]"):
+        MetaFormer('poolformer_s12', {'type': 'Pool'})
+    assert {'Pooling', 'RandomMixing', 'SpatialFC'} <= TOKEN_MIXERS.keys()
+
+
+def test_metaformer_is_registered_with_its_mixers():
+    config = {'type': 'mmpoolformer.MetaFormer', 'arch': 'poolformer_s12', 'token_mixers': POOL}
+    with torch.device('meta'):
+        model = MODELS.build(config)
+    assert sum(p.numel() for p in model.parameters()) == sum(
+        p.numel() for p in create_backbone('poolformer_s12').parameters()
+    )
