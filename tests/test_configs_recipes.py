@@ -221,3 +221,34 @@ def test_shapes_train_from_scratch_in_the_batch_their_rate_is_for(shapes_config)
     assert shapes_config.auto_scale_lr.base_batch_size == shapes_config.train_dataloader.batch_size
     assert shapes_config.train_dataloader.dataset.data_root.startswith('data/shapes/')
     assert shapes_config.randomness.seed == 0
+
+
+@pytest.mark.parametrize(
+    ('size', 'resized'), [('s12', 248), ('s36', 248), ('m36', 235), ('m48', 235)]
+)
+def test_imagenet_recipe(size, resized):
+    cfg = Config.fromfile(ROOT / f'configs/classification/poolformer_{size}_in1k.py')
+    assert cfg.model.backbone.drop_path_rate == ARCHS[f'poolformer_{size}'].drop_path_rate
+    assert cfg.model.head.in_channels == ARCHS[f'poolformer_{size}'].dims[-1]
+    assert cfg.model.head.loss.label_smooth_val == 0.1
+    assert [augment.type for augment in cfg.model.train_cfg.augments] == ['Mixup', 'CutMix']
+    optimizer = cfg.optim_wrapper.optimizer
+    assert (optimizer.type, optimizer.lr, optimizer.weight_decay) == ('AdamW', 1e-3, 0.05)
+    assert cfg.auto_scale_lr == {'enable': False, 'base_batch_size': 1024}
+    assert cfg.train_dataloader.batch_size * 8 == 1024
+    assert cfg.train_cfg.max_epochs == 300
+    assert [scheduler.type for scheduler in cfg.param_scheduler] == [
+        'LinearLR',
+        'CosineAnnealingLR',
+    ]
+    assert cfg.param_scheduler[0].end == 5
+    kinds = [kind for kind, _ in pipeline(cfg, 'train')]
+    assert {'RandAugment', 'RandomErasing', 'RandomResizedCrop', 'RandomFlip'} <= set(kinds)
+    for split in ('val', 'test'):
+        resize, crop = (options for _, options in pipeline(cfg, split)[1:3])
+        assert (resize['scale'], resize['edge'], resize['interpolation']) == (
+            resized,
+            'short',
+            'bicubic',
+        )
+        assert crop == {'crop_size': 224}

@@ -58,9 +58,11 @@ def classifiers() -> list[dict]:
         for tag, weights in arch.weights.items():
             if weights.top1 is None:
                 continue
+            config = f'configs/classification/{name}_{tag}.py'
             models.append(
                 {
                     'Name': f'{name}.{tag}',
+                    **({'Config': config} if (ROOT / config).is_file() else {}),
                     'In Collection': 'PoolFormer'
                     if name.startswith('poolformer_')
                     else 'MetaFormer baselines',
