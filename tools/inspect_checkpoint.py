@@ -9,6 +9,7 @@ from pathlib import Path
 
 from mmpoolformer.checkpoint import (
     CheckpointError,
+    backbone_part,
     convert_state_dict,
     detect_layout,
     fetch,
@@ -44,11 +45,10 @@ def facts(path: Path) -> tuple[dict[str, str], dict]:
     try:
         found['layout'] = detect_layout(weights).name
         ours = convert_state_dict(weights)
-        prefix = 'backbone.' if any(key.startswith('backbone.') for key in ours) else ''
-        body = {k.removeprefix(prefix): v for k, v in ours.items() if k.startswith(prefix)}
-        found['model'] = name_arch(body)
+        body = backbone_part(ours)
+        found['model'] = name_arch(body or ours)
         parts = sorted({key.split('.')[0] for key in ours} - {'stem', 'stages'})
-        found['parts'] = ', '.join(['stem, stages', *parts] if not prefix else parts)
+        found['parts'] = ', '.join(parts if body else ['stem, stages', *parts])
     except CheckpointError as error:
         found['layout'] = f'unknown: {error}'
     dtypes = sorted({str(tensor.dtype).removeprefix('torch.') for tensor in weights.values()})

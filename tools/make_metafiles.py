@@ -100,9 +100,8 @@ def files() -> dict[str, str]:
             'published',
             {'Models': dense_models('configs/segmentation', 'ADE20K')},
         ),
-        'model-index.yml': ('archs', {}),
     }
-    metafiles['model-index.yml'] = ('archs', {'Import': [p for p in metafiles if '/' in p]})
+    metafiles['model-index.yml'] = ('archs', {'Import': list(metafiles)})
     return {
         path: HEADER.format(table) + yaml.safe_dump(content, sort_keys=False)
         for path, (table, content) in metafiles.items()

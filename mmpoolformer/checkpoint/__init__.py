@@ -18,6 +18,7 @@ from mmpoolformer.checkpoint.files import (
 from mmpoolformer.checkpoint.layouts import (
     LAYOUTS,
     Layout,
+    backbone_part,
     convert_own_keys,
     convert_state_dict,
     detect_layout,
@@ -28,6 +29,7 @@ __all__ = [
     'LAYOUTS',
     'CheckpointError',
     'Layout',
+    'backbone_part',
     'convert_own_keys',
     'convert_state_dict',
     'detect_layout',

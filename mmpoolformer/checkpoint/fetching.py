@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from http.client import HTTPException
 from pathlib import Path
 
@@ -11,7 +10,7 @@ from mmengine.dist import barrier, get_local_rank
 
 from mmpoolformer.archs import ARCHS, Weights
 from mmpoolformer.checkpoint.errors import CheckpointError
-from mmpoolformer.checkpoint.files import read_checkpoint
+from mmpoolformer.checkpoint.files import read_checkpoint, whole_or_none
 
 SCHEME = 'metaformer://'
 HUB_SCHEME = 'hf-hub:'
@@ -75,15 +74,10 @@ def fetch(source: str | Path, folder: str | Path | None = None) -> Path:
 
 def _download(address: str, path: Path) -> None:
     """Download a checkpoint; ``path`` is complete or absent, even if the connection breaks."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f'{path.name}.{os.getpid()}.part')
-    try:
+    with whole_or_none(path) as part:
         torch.hub.download_url_to_file(address, str(part))
         # torch.hub takes a connection that broke for the end of the file, and a login page for it.
         read_checkpoint(part)
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)
 
 
 def _fetch_from_hub(source: str, folder: str | Path | None) -> Path:

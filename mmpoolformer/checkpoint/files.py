@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 import pickle
 import re
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import numpy as np
@@ -153,17 +153,25 @@ def write_weights(weights: Mapping[str, Tensor], path: str | Path) -> None:
     path = Path(path)
     if path.suffix not in ('.safetensors', '.pth', '.bin', '.pt'):
         raise CheckpointError(f'{path}: the name must end in .safetensors, .pth, .pt or .bin')
+    try:
+        with whole_or_none(path) as part:
+            if path.suffix == '.safetensors':
+                whole = {key: tensor.contiguous().clone() for key, tensor in weights.items()}
+                save_file(whole, part, metadata={'format': 'pt'})
+            else:
+                torch.save({key: tensor.clone() for key, tensor in weights.items()}, part)
+    except (OSError, RuntimeError, SafetensorError) as error:
+        raise CheckpointError(f'{path} could not be written: {error}') from None
+
+
+@contextmanager
+def whole_or_none(path: Path) -> Iterator[Path]:
+    """Give a file to write that takes the place of ``path`` once it is complete."""
     part = path.with_name(f'{path.name}.{os.getpid()}.part')
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        if path.suffix == '.safetensors':
-            whole = {key: tensor.contiguous().clone() for key, tensor in weights.items()}
-            save_file(whole, part, metadata={'format': 'pt'})
-        else:
-            torch.save({key: tensor.clone() for key, tensor in weights.items()}, part)
+        yield part
         part.replace(path)
-    except (OSError, RuntimeError, SafetensorError) as error:
-        raise CheckpointError(f'{path} could not be written: {error}') from None
     finally:
         with suppress(OSError):
             part.unlink(missing_ok=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -27,22 +27,26 @@ class Layout:
 
     Args:
         name: Shown to the user.
-        marker: Matches at least one key of this layout and of none that comes later in
-            :data:`LAYOUTS`.
+        markers: Patterns that each match a key of this layout, all together of no other that comes
+            later in :data:`LAYOUTS`.
         rules: Pairs of templates, their name and ours, with the fields above.
         linear: Pattern of our keys whose 1x1 convolutions they keep as matrices.
         prefix: Common prefix of their keys that some files lack.
+        unless: Pattern of a key that shows another layout in spite of the markers.
     """
 
     name: str
-    marker: str
+    markers: tuple[str, ...]
     rules: tuple[tuple[str, str], ...]
     linear: str = '(?!)'
     prefix: str = ''
+    unless: str = '(?!)'
 
     def matches(self, state_dict: Mapping[str, object]) -> bool:
-        """Return whether any key is unmistakably of this layout."""
-        return any(re.fullmatch(self.marker, key) for key in state_dict)
+        """Return whether the keys are unmistakably of this layout."""
+        return all(_any(pattern, state_dict) for pattern in self.markers) and not _any(
+            self.unless, state_dict
+        )
 
     def rename(self, key: str) -> str | None:
         """Return our name for ``key``, ``None`` if this layout has no such key."""
@@ -59,6 +63,10 @@ class Layout:
     @cached_property
     def _from_ours(self) -> list[tuple[re.Pattern, str]]:
         return [(_pattern(ours), _replacement(theirs)) for theirs, ours in self.rules]
+
+
+def _any(pattern: str, keys: Iterable[str]) -> bool:
+    return any(re.fullmatch(pattern, key) for key in keys)
 
 
 def _pattern(template: str) -> re.Pattern:
@@ -100,7 +108,7 @@ _BODY = (
 )
 _OURS = Layout(
     'mmpoolformer',
-    r'stem\.conv\.weight',
+    (r'stem\.conv\.weight',),
     (
         *_BODY,
         *_stages('norm<i>.{p}', 'norm<i>.{p}'),
@@ -111,8 +119,9 @@ _OURS = Layout(
 # timm names a body as we do. Where tokens mix by attention, its MLPs are matrices.
 _TIMM = Layout(
     'timm',
-    r'head\.fc\.(weight|fc1\.weight)|head\.norm\.only',
+    (r'stem\.conv\.weight', r'head\.norm\.weight'),
     (*_BODY, ('head.norm.{p}', 'norm.{p}'), ('head.fc.{head}', 'head.{head}')),
+    unless=r'head\.fc1\.weight',  # The MLP head under our names has a norm, too.
 )
 _NETWORK = (
     ('patch_embed.proj.{p}', 'stem.conv.{p}'),
@@ -124,7 +133,7 @@ _NETWORK = (
 # sail-sg/poolformer: blocks and down-samplings alternate in one list, `network`.
 _AUTHORS = Layout(
     'authors',
-    r'network\.0\.0\.mlp\.fc1\.weight',
+    (r'network\.0\.0\.mlp\.fc1\.weight',),
     (
         *_NETWORK,
         # Only the authors' detectors and segmenters have these, one per output.
@@ -136,7 +145,7 @@ _AUTHORS = Layout(
 )
 _BASELINES = Layout(
     'authors-baselines',
-    r'downsample_layers\.0\.conv\.weight',
+    (r'downsample_layers\.0\.conv\.weight',),
     (
         ('downsample_layers.0.conv.{p}', 'stem.conv.{p}'),
         ('downsample_layers.0.post_norm.{p}', 'stem.norm.{p}'),
@@ -148,10 +157,11 @@ _BASELINES = Layout(
     ),
     linear=r'.*\.(mlp\.fc[12]|token_mixer\.pwconv[12])\.weight',
 )
-# mmpretrain's classifiers: the final norm is that of the last output of the backbone.
+# mmpretrain's classifiers: the final norm is that of the last output of the backbone. Without a
+# head, as in a detector, its backbone is named as the authors' is.
 _MMPRETRAIN = Layout(
     'mmpretrain',
-    r'backbone\.network\.0\.0\.mlp\.fc1\.weight',
+    (r'backbone\.network\.0\.0\.mlp\.fc1\.weight', r'head\.fc\.weight'),
     (
         *((f'backbone.{theirs}', ours) for theirs, ours in _NETWORK),
         ('backbone.norm6.{p}', 'norm.{p}'),
@@ -160,7 +170,7 @@ _MMPRETRAIN = Layout(
 )
 _TRANSFORMERS = Layout(
     'transformers',
-    r'(poolformer\.)?encoder\.block\.0\.0\.output\.conv1\.weight',
+    (r'(poolformer\.)?encoder\.block\.0\.0\.output\.conv1\.weight',),
     (
         ('poolformer.encoder.patch_embeddings.0.projection.{p}', 'stem.conv.{p}'),
         *_stages(
@@ -206,15 +216,9 @@ def detect_layout(state_dict: Mapping[str, Tensor]) -> Layout:
     Raises:
         CheckpointError: If no known layout has such keys.
     """
-    for keys in (set(state_dict), set(backbone_keys(state_dict))):
-        # A timm model without classifier ends in a norm, and so does the MLP head of ours.
-        if 'head.norm.weight' in keys and not keys & {'head.fc1.weight', 'norm.weight'}:
-            keys.add('head.norm.only')
+    for part in (state_dict, backbone_part(state_dict)):
         for layout in LAYOUTS:
-            # mmpretrain's backbone in a detector is named as the authors' is.
-            if layout is _MMPRETRAIN and 'head.fc.weight' not in keys:
-                continue
-            if layout.matches(keys) and (layout is not _TIMM or _OURS.matches(keys)):
+            if layout.matches(part):
                 return layout
     raise CheckpointError(
         f'these are no weights of a known layout ({", ".join(x.name for x in LAYOUTS)}): '
@@ -222,9 +226,13 @@ def detect_layout(state_dict: Mapping[str, Tensor]) -> Layout:
     )
 
 
-def backbone_keys(state_dict: Mapping[str, Tensor]) -> list[str]:
-    """Return the names of a detector's backbone weights within the backbone."""
-    return [key.removeprefix('backbone.') for key in state_dict if key.startswith('backbone.')]
+def backbone_part(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return a detector's backbone, under its names within the backbone; else nothing."""
+    return {
+        key.removeprefix('backbone.'): tensor
+        for key, tensor in state_dict.items()
+        if key.startswith('backbone.')
+    }
 
 
 def convert_state_dict(
@@ -252,28 +260,25 @@ def convert_state_dict(
     target, source = find_layout(layout), detect_layout(state_dict)
     if source is target and source is not _OURS:
         return dict(state_dict)
-    in_detector = source is not _MMPRETRAIN and bool(backbone_keys(state_dict))
-    prefix = 'backbone.' if in_detector else ''
-    own, others = {}, {}
-    for key, tensor in state_dict.items():
-        if not in_detector or key.startswith(prefix):
-            own[key.removeprefix(prefix)] = tensor
-        else:
-            others[key] = tensor
-    unknown = [prefix + key for key in own if source.rename(key) is None]
+    own, prefix, others = state_dict, '', {}
+    if source is not _MMPRETRAIN and (part := backbone_part(state_dict)):
+        own, prefix = part, 'backbone.'
+        others = {key: t for key, t in state_dict.items() if not key.startswith(prefix)}
+    names = {key: source.rename(key) for key in own}
+    unknown = [prefix + key for key, name in names.items() if name is None]
     if unknown:
         raise CheckpointError(
             f'layout {source.name}: {len(unknown)} keys do not belong to it: {first_keys(unknown)}'
         )
-    ours = {source.rename(key): tensor for key, tensor in own.items()}
-    ours = {key: _as_ours(key, tensor) for key, tensor in ours.items()}
+    ours = {names[key]: _as_ours(names[key], tensor) for key, tensor in own.items()}
     if target is not _OURS:
         ours = _rename_back(ours, target)
     return {prefix + key: tensor for key, tensor in ours.items()} | others
 
 
 def _rename_back(ours: dict[str, Tensor], target: Layout) -> dict[str, Tensor]:
-    nameless = [key for key in ours if target.rename_back(key) is None]
+    names = {key: target.rename_back(key) for key in ours}
+    nameless = [key for key, name in names.items() if name is None]
     if nameless:
         raise CheckpointError(
             f'layout {target.name} has no place for {len(nameless)} of these weights: '
@@ -286,7 +291,7 @@ def _rename_back(ours: dict[str, Tensor], target: Layout) -> dict[str, Tensor]:
         matrix = re.fullmatch(target.linear, key) or (
             target is _TIMM and by_attention and re.search(r'mlp\.fc[12]\.weight', key)
         )
-        renamed[target.rename_back(key)] = tensor.flatten(1) if matrix else tensor
+        renamed[names[key]] = tensor.flatten(1) if matrix else tensor
     return renamed
 
 

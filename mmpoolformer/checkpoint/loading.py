@@ -14,7 +14,7 @@ from mmpoolformer.archs import ARCHS
 from mmpoolformer.checkpoint.errors import CheckpointError, first_keys
 from mmpoolformer.checkpoint.fetching import fetch
 from mmpoolformer.checkpoint.files import read_checkpoint, unwrap
-from mmpoolformer.checkpoint.layouts import convert_state_dict, detect_layout
+from mmpoolformer.checkpoint.layouts import backbone_part, convert_state_dict, detect_layout
 
 
 def load_pretrained(
@@ -99,9 +99,7 @@ def load_model(model: nn.Module, path: str | Path) -> dict:
 
 def _backbone_part(state_dict: dict[str, Tensor]) -> tuple[dict[str, Tensor], str]:
     """Split a detector's backbone from its neck and heads, if there are any."""
-    part = {
-        k.removeprefix('backbone.'): v for k, v in state_dict.items() if k.startswith('backbone.')
-    }
+    part = backbone_part(state_dict)
     if not part:
         return state_dict, ''
     others = sorted({key.split('.')[0] for key in state_dict} - {'backbone'})

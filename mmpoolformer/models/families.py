@@ -5,12 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from functools import partial
 
-from torch import nn
-
 from mmpoolformer.archs import ARCHS, get_arch
 from mmpoolformer.models.layers import init_truncated
 from mmpoolformer.models.metaformer import MetaFormer
-from mmpoolformer.models.token_mixers import Attention, Pooling, RandomMixing, SepConv
+from mmpoolformer.models.token_mixers import Attention, Identity, Pooling, RandomMixing, SepConv
 from mmpoolformer.registry import MODELS
 
 
@@ -71,7 +69,7 @@ class IdentityFormer(MetaFormerBaseline):
     """MetaFormer that mixes no tokens at all, ``arch`` from ``'s12'`` to ``'m48'``."""
 
     def __init__(self, arch: str | Mapping = 's12', **kwargs) -> None:
-        super().__init__(get_arch('identityformer', arch), token_mixers=nn.Identity, **kwargs)
+        super().__init__(get_arch('identityformer', arch), token_mixers=Identity, **kwargs)
 
 
 @MODELS.register_module()
@@ -93,7 +91,7 @@ class RandFormer(MetaFormerBaseline):
         **kwargs,
     ) -> None:
         mixers = [
-            *(nn.Identity, nn.Identity),
+            *(Identity, Identity),
             *(
                 partial(RandomMixing, size=img_size // stride, interpolate=interpolate)
                 for stride in (16, 32)
