@@ -93,6 +93,7 @@ def test_builds_with_matching_widths_and_exact_parameters(name):
     rate = backbone.arch.drop_path_rate if name.endswith('_in1k') else 0.0
     rates = [m.drop_prob for m in backbone.modules() if type(m).__name__ == 'DropPath']
     assert max(rates, default=0.0) == rate
+    assert bool(rates) == (rate > 0)
     if name.endswith('_in1k'):
         assert sum(p.numel() for p in model.parameters()) == backbone.arch.params
 
@@ -111,7 +112,7 @@ def test_pipelines_and_hooks_exist(name):
         # Visualization hooks want a visualizer when they are built, so looking them up must do.
         with HOOKS.switch_scope_and_registry(None) as registry:
             assert [hook.type for hook in hooks if registry.get(hook.type) is None] == []
-    assert built >= 7
+    assert built >= (7 if name == 'poolformer_s12_shapes' else 10)
     assert {'mmpoolformer.EpochSeedHook', 'mmpoolformer.InterruptHook'} <= {h.type for h in hooks}
 
 
@@ -188,7 +189,7 @@ def test_one_step_gives_every_parameter_a_gradient(name):
     loss, parts = model.parse_losses(losses)
     assert loss.isfinite()
     assert loss > 0
-    assert parts
+    assert len(parts) > 1 or cfg.model.type == 'ImageClassifier'
     loss.backward()
     missing = [key for key, p in model.named_parameters() if p.requires_grad and p.grad is None]
     assert missing == []

@@ -276,7 +276,7 @@ def test_command_refuses_in_one_line(tmp_path, run, arguments, code, message):
 def test_stopped_command_cleans_up(tmp_path, number, code):
     process = start(cwd=tmp_path)
     seen = ''
-    while not re.search(r' [1-9]\d*/\d+', seen):
+    while not re.search(r' [1-9]\d*/1536', seen):
         character = process.stderr.read(1)
         assert character, seen
         seen += character

@@ -58,6 +58,7 @@ def test_every_row_is_built_as_its_table_says(row):
         assert not biased.bias.any() if first_paper else biased.bias is None
     over_channels = name.startswith(('convformer', 'caformer'))
     assert isinstance(norm, nn.LayerNorm if over_channels else nn.GroupNorm)
+    assert over_channels or norm.num_groups == 1
     assert all(getattr(model, f'norm{i}').bias is not None for i in range(4))
 
 
