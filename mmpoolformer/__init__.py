@@ -22,6 +22,7 @@ except ModuleNotFoundError as error:
 from mmpoolformer.archs import ARCHS, Arch
 from mmpoolformer.checkpoint import CheckpointError, convert_state_dict, load_pretrained
 from mmpoolformer.models import (
+    TOKEN_MIXERS,
     CAFormer,
     ConvFormer,
     IdentityFormer,
@@ -37,6 +38,7 @@ __all__ = [
     'ARCHS',
     'HOOKS',
     'MODELS',
+    'TOKEN_MIXERS',
     'Arch',
     'CAFormer',
     'CheckpointError',

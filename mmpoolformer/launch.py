@@ -45,6 +45,21 @@ class _Options(DictAction):
 def add_common_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options that training and testing have in common, spelt as in mmdetection."""
     parser.add_argument('--work-dir', help='folder for logs and checkpoints')
+    add_config_arguments(parser)
+    parser.add_argument(
+        '--launcher',
+        choices=['none', *_RANKS],
+        default='none',
+        help='how processes are started; dist_train.sh and slurm_train.sh set it',
+    )
+    # torchrun sets LOCAL_RANK; older launchers pass one of these spellings instead.
+    parser.add_argument(
+        '--local_rank', '--local-rank', type=int, default=0, help='set by launchers'
+    )
+
+
+def add_config_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options that every tool has which reads a config and a checkpoint."""
     parser.add_argument(
         '--cfg-options',
         nargs='+',
@@ -54,19 +69,9 @@ def add_common_arguments(parser: argparse.ArgumentParser) -> None:
         "model.backbone.arch=s24 classes=\"('cat','dog')\"",
     )
     parser.add_argument(
-        '--launcher',
-        choices=['none', *_RANKS],
-        default='none',
-        help='how processes are started; dist_train.sh and slurm_train.sh set it',
-    )
-    parser.add_argument(
         '--trust-checkpoint',
         action='store_true',
         help='load checkpoints that hold more than tensors and plain data: they can run any code',
-    )
-    # torchrun sets LOCAL_RANK; older launchers pass one of these spellings instead.
-    parser.add_argument(
-        '--local_rank', '--local-rank', type=int, default=0, help='set by launchers'
     )
 
 

@@ -1,5 +1,7 @@
 """Weights of small backbones in the layouts of others, made by hand."""
 
+import re
+
 import torch
 from torch import nn
 
@@ -33,6 +35,21 @@ def as_authors(state_dict: dict) -> dict:
         else:
             new = '.'.join([f'network.{2 * int(part[1])}', *part[3:]])
         renamed[new] = tensor
+    return renamed
+
+
+def as_baselines(weights: dict) -> dict:
+    """Name timm's weights as sail-sg/metaformer does, by hand; its linear layers have matrices."""
+    renamed = {}
+    for key, tensor in weights.items():
+        new = re.sub(r'^stem\.', 'downsample_layers.0.', key)
+        new = re.sub(r'^stages\.(\d)\.downsample\.', r'downsample_layers.\1.', new)
+        new = new.replace('downsample_layers.0.norm', 'downsample_layers.0.post_norm')
+        new = re.sub(r'(downsample_layers\.[123])\.norm', r'\1.pre_norm', new)
+        new = re.sub(r'^head\.norm\.', 'norm.', new.replace('.blocks.', '.'))
+        new = re.sub(r'^head\.fc\.', 'head.', new)
+        linear = re.search(r'(mlp\.fc\d|pwconv\d)\.weight$', new)
+        renamed[new] = tensor.flatten(1) if linear else tensor
     return renamed
 
 

@@ -1,11 +1,10 @@
 """Files written by other libraries load through ``init_cfg`` and give the same features."""
 
-import re
 from collections.abc import Callable
 
 import pytest
 import torch
-from layouts import as_authors, randomise
+from layouts import as_authors, as_baselines, randomise
 from mmengine.config import Config
 from mmengine.model import revert_sync_batchnorm
 from mmengine.registry import MODELS, DefaultScope
@@ -94,24 +93,9 @@ def from_authors_detector(size: str):
     return {'state_dict': weights | {'neck.lateral_convs.0.conv.bias': torch.zeros(256)}}, maps
 
 
-def by_hand_as_baselines(weights: dict) -> dict:
-    """Name timm's weights as sail-sg/metaformer does, with matrices for its linear layers."""
-    renamed = {}
-    for key, tensor in weights.items():
-        new = re.sub(r'^stem\.', 'downsample_layers.0.', key)
-        new = re.sub(r'^stages\.(\d)\.downsample\.', r'downsample_layers.\1.', new)
-        new = new.replace('downsample_layers.0.norm', 'downsample_layers.0.post_norm')
-        new = re.sub(r'(downsample_layers\.[123])\.norm', r'\1.pre_norm', new)
-        new = re.sub(r'^head\.norm\.', 'norm.', new.replace('.blocks.', '.'))
-        new = re.sub(r'^head\.fc\.', 'head.', new)
-        linear = re.search(r'(mlp\.fc\d|pwconv\d)\.weight$', new)
-        renamed[new] = tensor.flatten(1) if linear else tensor
-    return renamed
-
-
 def from_baselines(size: str, family: str = 'poolformerv2'):
     weights, maps = from_timm(size, family)
-    return {'model': by_hand_as_baselines(weights), 'epoch': 299}, maps
+    return {'model': as_baselines(weights), 'epoch': 299}, maps
 
 
 SOURCES = {
@@ -205,7 +189,7 @@ def test_conversion_back_and_forth_is_identity(name):
             assert torch.equal(back[key], tensor), key
     again = convert_state_dict(ours, 'timm')
     assert {k: v.shape for k, v in again.items()} == {k: v.shape for k, v in theirs.items()}
-    by_hand = {k: v.shape for k, v in by_hand_as_baselines(theirs).items()}
+    by_hand = {k: v.shape for k, v in as_baselines(theirs).items()}
     assert {k: v.shape for k, v in convert_state_dict(ours, 'authors-baselines').items()} == by_hand
 
 

@@ -5,12 +5,21 @@ from __future__ import annotations
 import argparse
 import shlex
 import sys
+from pathlib import Path
 
 from mmengine.logging import print_log
 from mmengine.runner.checkpoint import find_latest_checkpoint
 
 from mmpoolformer import CheckpointError, preflight
-from mmpoolformer.checkpoint import fetch, load_model, read_checkpoint
+from mmpoolformer.checkpoint import (
+    fetch,
+    is_safetensors,
+    load_model,
+    read_checkpoint,
+    unwrap,
+    wrapper_of,
+    write_weights,
+)
 from mmpoolformer.launch import (
     add_common_arguments,
     build_runner,
@@ -62,7 +71,8 @@ def apply_options(cfg, args: argparse.Namespace) -> None:
 def refuse_unsafe(cfg) -> str | None:
     """Read what the runner will load once with the safe reader, for its clearer messages.
 
-    Addresses are fetched first, so that the runner gets the file that was checked.
+    Addresses are fetched first, so that the runner gets the file that was checked. Of ``load_from``
+    in a form that mmengine cannot read, the weights are written to the work dir, and loaded there.
 
     Returns:
         The checkpoint that training continues from, if any.
@@ -79,6 +89,10 @@ def refuse_unsafe(cfg) -> str | None:
         return None
     checkpoint = read_checkpoint(path)
     if not cfg.get('resume'):
+        # mmengine fails at the one, and would take the other for a model without weights.
+        if is_safetensors(Path(path)) or wrapper_of(checkpoint) not in (None, 'state_dict'):
+            cfg.load_from = f'{cfg.work_dir}/load_from.pth'
+            write_weights(unwrap(checkpoint), cfg.load_from)
         return None
     if lacking := [key for key in ('meta', 'message_hub', 'optimizer') if key not in checkpoint]:
         raise CheckpointError(

@@ -196,6 +196,16 @@ _TRANSFORMERS = Layout(
     prefix='poolformer.',
 )
 LAYOUTS = (_TIMM, _OURS, _AUTHORS, _BASELINES, _MMPRETRAIN, _TRANSFORMERS)
+# Where our names are in mmpretrain's ImageClassifier with a head that is one linear layer: what
+# comes before that layer in an MLP head is part of the neck.
+_IN_CLASSIFIER = (
+    ('head.fc1.{p}', 'neck.mlp.fc1.{p}'),
+    ('head.norm.{p}', 'neck.mlp.norm.{p}'),
+    ('head.fc2.{p}', 'head.fc.{p}'),
+    ('head.{p}', 'head.fc.{p}'),
+    *((ours, f'backbone.{ours}') for _, ours in _BODY),
+    *_stages('norm<i>.{p}', 'backbone.norm<i>.{p}'),
+)
 
 
 def find_layout(name: str) -> Layout:
@@ -309,10 +319,34 @@ def convert_own_keys(module: nn.Module, state_dict: dict, prefix: str, *_) -> No
 
     It makes foreign layouts load through every route, as part of a detector too.
     """
+    _rename_in_place(state_dict, prefix, ())
+
+
+def convert_classifier_keys(state_dict: dict, prefix: str, *, norm_before_pooling: bool) -> None:
+    """Give a whole classifier's keys under ``prefix`` the names they have in an ImageClassifier.
+
+    Files of an ImageClassifier, trained here or by mmpretrain, stay as they are: their backbone
+    renames its own keys, and their heads have the same name.
+
+    Args:
+        state_dict: Weights of a classifier or backbone in any layout, changed in place.
+        prefix: What the classifier's own keys start with.
+        norm_before_pooling: Whether the final norm is the backbone's, and not the neck's.
+    """
+    norm = 'backbone.norm3' if norm_before_pooling else 'neck.norm'
+    _rename_in_place(state_dict, prefix, (('norm.{p}', f'{norm}.{{p}}'), *_IN_CLASSIFIER))
+
+
+def _rename_in_place(state_dict: dict, prefix: str, rules: tuple[tuple[str, str], ...]) -> None:
+    """Rename foreign keys under ``prefix`` to ours, and these by the first rule that fits."""
     own = {k[len(prefix) :]: k for k in state_dict if k.startswith(prefix)}
     layout = next((x for x in LAYOUTS if x is not _MMPRETRAIN and x.matches(own)), None)
     if layout is None:
         return
+    patterns = [(_pattern(ours), _replacement(place)) for ours, place in rules]
+    renamed = {}
     for key, full_key in own.items():
         if new := layout.rename(key):
-            state_dict[f'{prefix}{new}'] = _as_ours(new, state_dict.pop(full_key))
+            place = _first_match(patterns, new) or new
+            renamed[prefix + place] = _as_ours(new, state_dict.pop(full_key))
+    state_dict.update(renamed)

@@ -1,5 +1,6 @@
-"""Backbones. Importing this package registers them in ``mmpoolformer.registry.MODELS``."""
+"""Backbones, and a neck for classifiers. Importing this package registers them in ``MODELS``."""
 
+from mmpoolformer.models.classifier_neck import ClassifierNeck
 from mmpoolformer.models.families import (
     CAFormer,
     ConvFormer,
@@ -25,6 +26,7 @@ __all__ = [
     'TOKEN_MIXERS',
     'Attention',
     'CAFormer',
+    'ClassifierNeck',
     'ConvFormer',
     'DepthwiseConv',
     'Identity',

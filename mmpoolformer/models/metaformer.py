@@ -12,7 +12,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.checkpoint import checkpoint
 
 from mmpoolformer.archs import Arch, get_arch
-from mmpoolformer.checkpoint import convert_own_keys, load_pretrained
+from mmpoolformer.checkpoint import convert_classifier_keys, convert_own_keys, load_pretrained
 from mmpoolformer.models.layers import ChannelMLP, Downsampling, Scale, build_norm
 from mmpoolformer.models.token_mixers import build_token_mixer
 from mmpoolformer.registry import MODELS
@@ -121,7 +121,9 @@ class MetaFormer(BaseModule):
             :data:`mmpoolformer.models.token_mixers.TOKEN_MIXERS`, a builder ``dim -> module``, or
             one of these per stage.
         in_channels: Channels of the images.
-        mlp_ratio: Hidden channels of the MLPs over the stage's channels, ``None`` for no MLPs.
+        mlp_ratio: Hidden channels of the MLPs over the stage's channels, ``None`` for no MLPs. This
+            and the other parts of a block are one for all stages, or a list of four, one each:
+            ``norm_cfg``, ``act_cfg``, ``layer_scale``, ``res_scale``, ``residual``.
         norm_cfg: Config of the blocks' norms, on ``(B, C, H, W)``.
         downsample_norm_cfg: Config of a norm after the stem's convolution and before those of the
             other down-samplings, ``None`` for none.
@@ -131,8 +133,8 @@ class MetaFormer(BaseModule):
         drop_rate: Dropout probability in the MLPs.
         drop_path_rate: Stochastic depth of the last block; block k of n has ``rate * k / (n-1)``.
         layer_scale: Initial value of LayerScale, ``'arch'`` for that of ``arch``, ``None`` for a
-            model without it.
-        res_scale: Initial value of ResScale, one for all stages or one each, ``None`` for none.
+            model without it; 1 makes it BranchScale.
+        res_scale: Initial value of ResScale, ``None`` for none.
         residual: Whether blocks have residual connections.
         out_indices: Stages (0 to 3) whose features are returned; only these have an output norm.
             Negative ones count from the end.
@@ -162,17 +164,17 @@ class MetaFormer(BaseModule):
         token_mixers: TokenMixer | Sequence[TokenMixer],
         *,
         in_channels: int = 3,
-        mlp_ratio: float | None = 4.0,
-        norm_cfg: dict | None = None,
+        mlp_ratio: float | Sequence[float | None] | None = 4.0,
+        norm_cfg: dict | Sequence[dict] | None = None,
         downsample_norm_cfg: dict | None = None,
         out_norm_cfg: dict | None = None,
-        act_cfg: dict | None = None,
+        act_cfg: dict | Sequence[dict] | None = None,
         mlp_bias: bool = True,
         drop_rate: float = 0.0,
         drop_path_rate: float = 0.0,
-        layer_scale: float | str | None = 'arch',
+        layer_scale: float | str | Sequence[float | None] | None = 'arch',
         res_scale: float | Sequence[float | None] | None = None,
-        residual: bool = True,
+        residual: bool | Sequence[bool] = True,
         out_indices: int | Sequence[int] = (0, 1, 2, 3),
         frozen_stages: int = -1,
         norm_eval: bool = False,
@@ -180,8 +182,23 @@ class MetaFormer(BaseModule):
         init_cfg: dict | list[dict] | None = None,
     ) -> None:
         super().__init__(init_cfg=init_cfg)
-        _check_ranges(in_channels, mlp_ratio, drop_rate, drop_path_rate, layer_scale, frozen_stages)
         arch = arch if isinstance(arch, Arch) else get_arch(None, arch)
+        slots = _slots(
+            token_mixers=token_mixers,
+            mlp_ratio=mlp_ratio,
+            norm_cfg=norm_cfg or dict(type='GN', num_groups=1),
+            act_cfg=act_cfg or dict(type='GELU'),
+            layer_scale=layer_scale,
+            res_scale=res_scale,
+            residual=residual,
+        )
+        for slot in slots:
+            _check_ranges(
+                *(in_channels, slot['mlp_ratio'], drop_rate, drop_path_rate),
+                *(slot['layer_scale'], frozen_stages),
+            )
+            if slot['layer_scale'] == 'arch':
+                slot['layer_scale'] = arch.layer_scale
         self.arch = arch
         self.in_channels = in_channels
         self.out_indices = _normalise_out_indices(out_indices)
@@ -190,10 +207,6 @@ class MetaFormer(BaseModule):
         self.frozen_stages = frozen_stages
         self.norm_eval = norm_eval
 
-        norm_cfg = norm_cfg or dict(type='GN', num_groups=1)
-        out_norm_cfg = out_norm_cfg or {**norm_cfg, 'bias': True}
-        mixers = _one_per_stage('token_mixers', token_mixers)
-        res_scales = _one_per_stage('res_scale', res_scale)
         drop_paths = iter(_drop_path_rates(drop_path_rate, arch.depths))
         self.stem = Downsampling(
             *(in_channels, arch.dims[0]),
@@ -204,19 +217,15 @@ class MetaFormer(BaseModule):
         )
         self.stages = nn.ModuleList()
         for i, (depth, dim) in enumerate(zip(arch.depths, arch.dims, strict=True)):
+            mixer = slots[i].pop('token_mixers')
             blocks = [
                 MetaFormerBlock(
                     dim,
-                    mixers[i],
-                    mlp_ratio=mlp_ratio,
-                    norm_cfg=norm_cfg,
-                    act_cfg=act_cfg or dict(type='GELU'),
+                    mixer,
+                    **slots[i],
                     drop_rate=drop_rate,
                     drop_path_rate=next(drop_paths),
-                    layer_scale=arch.layer_scale if layer_scale == 'arch' else layer_scale,
-                    res_scale=res_scales[i],
                     mlp_bias=mlp_bias,
-                    residual=residual,
                 )
                 for _ in range(depth)
             ]
@@ -231,7 +240,8 @@ class MetaFormer(BaseModule):
                 )
             self.stages.append(MetaFormerStage(downsample, blocks, with_cp))
         for i in self.out_indices:
-            self.add_module(f'norm{i}', build_norm(out_norm_cfg, arch.dims[i]))
+            norm = out_norm_cfg or {**slots[i]['norm_cfg'], 'bias': True}
+            self.add_module(f'norm{i}', build_norm(norm, arch.dims[i]))
 
         self.register_load_state_dict_pre_hook(convert_own_keys)
         self._freeze()
@@ -290,6 +300,10 @@ class MetaFormer(BaseModule):
             options = {key: value for key, value in cfg.items() if key in ('strict', 'folder')}
             load_pretrained(self, cfg['checkpoint'], **options)
 
+    def _checkpoint_filter(self, state_dict: dict, prefix: str, *_) -> None:
+        """Let whole classifiers load: mmpretrain's ImageClassifier makes this its pre-hook."""
+        convert_classifier_keys(state_dict, prefix, norm_before_pooling=self.norm_before_pooling)
+
     def _freeze(self) -> None:
         if self.frozen_stages < 0:
             return
@@ -303,14 +317,20 @@ class MetaFormer(BaseModule):
             module.requires_grad_(False)
 
 
-def _one_per_stage(name: str, value: object) -> list:
-    """Return four of ``value``, or its four entries."""
-    values = list(value) if isinstance(value, Sequence) else [value] * 4
-    if len(values) != 4:
-        raise ValueError(
-            f'{name} has {len(values)} entries: give one for all, or four, one per stage'
-        )
-    return values
+def _slots(**options: object) -> list[dict]:
+    """Return the options of each of the four stages; what is no list is the same in all."""
+    for name, value in options.items():
+        if isinstance(value, list | tuple) and len(value) != 4:
+            raise ValueError(
+                f'{name} has {len(value)} entries: give one for all, or four, one per stage'
+            )
+    return [
+        {
+            name: value[i] if isinstance(value, list | tuple) else value
+            for name, value in options.items()
+        }
+        for i in range(4)
+    ]
 
 
 def _drop_path_rates(rate: float, depths: Sequence[int]) -> list[float]:

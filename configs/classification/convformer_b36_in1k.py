@@ -1,0 +1,7 @@
+# Published: 84.8 % top-1 (arXiv 2210.13452).
+_base_ = './convformer_s18_in1k.py'
+model = dict(
+    backbone=dict(arch='b36', drop_path_rate=0.6),
+    neck=dict(dim=768),
+    head=dict(in_channels=3072),
+)

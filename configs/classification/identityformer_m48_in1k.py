@@ -1,0 +1,3 @@
+# Published: 80.4 % top-1 (arXiv 2210.13452).
+_base_ = './identityformer_m36_in1k.py'
+model = dict(backbone=dict(arch='m48', drop_path_rate=0.4))
