@@ -14,6 +14,8 @@ HEADER = '# Written by tools/make_metafiles.py from mmpoolformer/{}.py.\n'
 PAPERS = {
     'PoolFormer': ('2111.11418', 'MetaFormer Is Actually What You Need for Vision'),
     'MetaFormer baselines': ('2210.13452', 'MetaFormer Baselines for Vision'),
+    # ResNet, ResNeXt and PVT: their own papers have other results.
+    'Comparison models': ('2111.11418', 'MetaFormer Is Actually What You Need for Vision'),
 }
 
 
@@ -34,7 +36,7 @@ def dense_models(folder: str, dataset: str) -> list[dict]:
         models.append(
             {
                 'Name': config,
-                'In Collection': 'PoolFormer',
+                'In Collection': 'PoolFormer' if '_poolformer_' in config else 'Comparison models',
                 'Config': f'{folder}/{config}.py',
                 'Metadata': {'Parameters': result.params, 'Training Data': dataset},
                 'Results': [
@@ -45,7 +47,7 @@ def dense_models(folder: str, dataset: str) -> list[dict]:
                     }
                     for metric, value in result.metrics.items()
                 ],
-                'Weights': result.weights,
+                **({'Weights': result.weights} if result.weights else {}),
             }
         )
     return models

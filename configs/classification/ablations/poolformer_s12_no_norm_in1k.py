@@ -1,0 +1,3 @@
+# Published: 46.1 % top-1 (arXiv 2111.11418, table 5): no norms.
+_base_ = '../poolformer_s12_in1k.py'
+model = dict(backbone=dict(norm_cfg=dict(type='Identity')))

@@ -1,0 +1,15 @@
+# Published: 38.0 box AP, 34.4 mask AP (arXiv 2111.11418, table 3).
+# Those are also mmdetection's for SGD and Caffe weights; what this recipe gives is not known.
+_base_ = './mask_rcnn_poolformer_s12_1x.py'
+model = dict(
+    backbone=dict(
+        _delete_=True,
+        type='ResNet',
+        depth=50,
+        # As in mmdetection: two images give poor batch statistics, so those of ImageNet stay
+        # (norm_eval, the default). The paper counts no parameters of the stem and first stage.
+        frozen_stages=1,
+        init_cfg=dict(type='Pretrained', checkpoint='torchvision://resnet50'),
+    ),
+    neck=dict(in_channels=[256, 512, 1024, 2048]),
+)
