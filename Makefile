@@ -18,7 +18,7 @@ help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 	@echo
 	@echo '  STACK     onedl (default) or openmmlab: which OpenMMLab packages'
-	@echo '  TASK      detection (default), instance or segmentation: what demo trains'
+	@echo '  TASK      detection (default), instance, segmentation or transfer: what demo trains'
 	@echo '  ARGS      more arguments for pytest, e.g. ARGS="-m smoke"'
 	@echo '  PYTHON    the Python that makes the environment (default: python3)'
 

@@ -35,6 +35,8 @@ EXTRAS = {
         'setuptools<82',
     ],
     'hub': ['huggingface_hub>=0.23'],
+    # What tools/visualize.py draws class activation maps with.
+    'cam': ['grad-cam>=1.5,<2'],
     'dev': ['pytest>=8', 'ruff>=0.17,<0.18', 'pre-commit>=4'],
     # What tests compare with. mmpretrain cannot be imported beside transformers 5.
     'peers': ['timm>=1', 'transformers>=4.40,<5'],

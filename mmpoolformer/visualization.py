@@ -61,7 +61,7 @@ def draw_grid(
             axis.imshow(image)
             axis.set(xticks=[], yticks=[])
             axis.spines[:].set_visible(False)
-            _draw_scene(axis, scene, colours)
+            draw_scene(axis, scene, classes, colours)
     axes[0, 0].set_ylabel('ground truth', fontsize=11)
     axes[1, 0].set_ylabel('prediction', fontsize=11)
     handles = [
@@ -71,30 +71,67 @@ def draw_grid(
     _save(fig, path)
 
 
-def _draw_scene(axis: plt.Axes, scene: Scene, colours: np.ndarray) -> None:
+def draw_scene(
+    axis: plt.Axes,
+    scene: Scene,
+    classes: Sequence[str],
+    colours: np.ndarray,
+    named: bool = False,
+) -> None:
+    """Draw boxes, masks and labels, or a segmentation, over the image that ``axis`` shows.
+
+    Args:
+        axis: Where to draw.
+        scene: What to draw.
+        classes: Names of the classes; ``'background'`` stays as it is.
+        colours: RGB colour of each class, 0 to 1.
+        named: Whether boxes carry the names of their classes beside their scores.
+    """
     if scene.label_map is not None:
         overlay = np.zeros((*scene.label_map.shape, 4))
         for label in np.unique(scene.label_map[scene.label_map < len(colours)]):
-            # 0 is the background: it stays as it is.
-            overlay[scene.label_map == label] = (*colours[label], 0.75 if label else 0.0)
+            alpha = 0.0 if classes[label] == 'background' else 0.75
+            overlay[scene.label_map == label] = (*colours[label], alpha)
         axis.imshow(overlay)
         return
     for i, (x1, y1, x2, y2) in enumerate(scene.boxes):
-        colour = colours[scene.labels[i]]
+        label = scene.labels[i]
+        colour = colours[label]
         axis.add_patch(Rectangle((x1, y1), x2 - x1, y2 - y1, fill=False, color=colour, lw=1.6))
         if scene.masks is not None:
             axis.imshow(scene.masks[i][..., None] * np.array([*colour, 0.6]))
         if scene.scores is not None:
-            axis.annotate(
-                f'{scene.scores[i]:.2f}',
-                (x1, y1),
-                xytext=(0, 1),
-                textcoords='offset points',
-                fontsize=6,
-                color='white',
-                bbox=dict(facecolor=colour, edgecolor='none', pad=0.6),
-                annotation_clip=True,
-            )
+            score = f'{scene.scores[i]:.2f}'
+            text = f'{classes[label]} {score}' if named else score
+            _draw_label(axis, (x1, y1, x2), text, colour, fontsize=8 if named else 6)
+
+
+def _draw_label(
+    axis: plt.Axes,
+    edge: tuple[float, float, float],
+    text: str,
+    colour: np.ndarray,
+    fontsize: int,
+) -> None:
+    """Write ``text`` on the upper edge (x1, y1, x2) of a box, inside the image."""
+    x1, y1, x2 = edge
+    left, right = axis.get_xlim()
+    bottom, top = axis.get_ylim()
+    far_right = x1 > left + 0.7 * (right - left)
+    at_top = y1 < top + 0.06 * (bottom - top)
+    red, green, blue = colour
+    axis.annotate(
+        text,
+        (min(x2, right) if far_right else x1, max(y1, top)),
+        xytext=(0, -1 if at_top else 1),
+        textcoords='offset points',
+        ha='right' if far_right else 'left',
+        va='top' if at_top else 'bottom',
+        fontsize=fontsize,
+        color='black' if 0.3 * red + 0.59 * green + 0.11 * blue > 0.6 else 'white',
+        bbox=dict(facecolor=colour, edgecolor='none', pad=0.6),
+        annotation_clip=True,
+    )
 
 
 def draw_curves(path: str | Path, scalars: Sequence[dict], metrics: dict[str, str]) -> None:
@@ -120,6 +157,45 @@ def draw_curves(path: str | Path, scalars: Sequence[dict], metrics: dict[str, st
         axis.grid(alpha=0.3)
         axis.spines[['top', 'right']].set_visible(False)
     _save(fig, path)
+
+
+def draw_comparison(
+    path: str | Path, runs: dict[str, list[Sequence[dict]]], metric: str, label: str
+) -> None:
+    """Write the curves of groups of runs: loss on the left, a score on the right.
+
+    Args:
+        path: The png to write.
+        runs: By name of the group, the records of each run, see :func:`read_scalars`.
+        metric: Key of the score.
+        label: What to call it.
+    """
+    fig, (left, right) = plt.subplots(1, 2, figsize=(9, 3.2), layout='constrained')
+    for i, (name, group) in enumerate(runs.items()):
+        losses = [[record['loss'] for record in run if 'loss' in record] for run in group]
+        steps = [record['step'] for record in group[0] if 'loss' in record]
+        _draw_group(left, steps, losses, f'C{i}', name)
+        points = [_score_points(run, metric) for run in group]
+        scores = [[score for _, score in run] for run in points]
+        _draw_group(right, [step for step, _ in points[0]], scores, f'C{i}', name)
+    left.set(xlabel='iteration', ylabel='training loss', ylim=(0, None))
+    right.set(xlabel='iteration', ylabel=label, ylim=(0, None), xlim=left.get_xlim())
+    right.legend(frameon=False, loc='lower right')
+    for axis in (left, right):
+        axis.grid(alpha=0.3)
+        axis.spines[['top', 'right']].set_visible(False)
+    _save(fig, path)
+
+
+def _draw_group(
+    axis: plt.Axes, steps: list[int], values: list[list[float]], colour: str, name: str
+) -> None:
+    """Draw the mean of several runs over the range between the lowest and the highest."""
+    axis.fill_between(
+        steps, np.min(values, axis=0), np.max(values, axis=0), color=colour, alpha=0.2
+    )
+    label = f'{name} (mean and range of {len(values)})'
+    axis.plot(steps, np.mean(values, axis=0), color=colour, label=label)
 
 
 def _score_points(scalars: Sequence[dict], key: str) -> list[tuple[int, float]]:

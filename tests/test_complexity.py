@@ -48,7 +48,7 @@ def test_multiply_accumulates_are_those_of_fvcore(name):
 
 @pytest.mark.parametrize(('name', 'gmacs'), [('retinanet_r50_1x', 239), ('mask_rcnn_r50_1x', 260)])
 def test_detectors_are_counted_as_in_the_literature(name, gmacs):
-    """With ResNet-50 at 800x1280, e.g. in table 2 of arXiv 2102.12122 and arXiv 2103.14030."""
+    """ResNet-50 at 800x1280: 239 in the documentation of mmdetection, 260 in arXiv 2107.00652."""
     assert measure(Config.fromfile(LEAVES[name])).macs / 1e9 == pytest.approx(gmacs, abs=1)
 
 

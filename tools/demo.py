@@ -14,6 +14,7 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+from _demo_transfer import compare
 from pycocotools import mask as coco_mask
 from pycocotools.coco import COCO
 
@@ -47,7 +48,7 @@ TASKS = {
 
 def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument('--task', choices=TASKS, default='detection')
+    parser.add_argument('--task', choices=[*TASKS, 'transfer'], default='detection')
     parser.add_argument('--work-dir', type=Path, help='default: work_dirs/demo_<task>')
     parser.add_argument('--images', type=int, default=6, help='columns of the picture')
     return parser.parse_args()
@@ -172,8 +173,11 @@ def print_table(summary: dict, task: str, work_dir: Path) -> None:
 
 def main() -> None:
     args = parse_args()
-    task = TASKS[args.task]
     work_dir = args.work_dir or Path('work_dirs') / f'demo_{args.task}'
+    if args.task == 'transfer':
+        compare(run, ROOT, work_dir)
+        return
+    task = TASKS[args.task]
     output = work_dir if work_dir.is_absolute() else ROOT / work_dir
     dump = work_dir / 'test' / 'predictions.pkl'
 
