@@ -13,8 +13,10 @@ from torch.utils.checkpoint import checkpoint
 
 from mmpoolformer.archs import Arch, get_arch
 from mmpoolformer.checkpoint import convert_classifier_keys, convert_own_keys, load_pretrained
+from mmpoolformer.models import fusion
 from mmpoolformer.models.layers import ChannelMLP, Downsampling, Scale, build_norm
 from mmpoolformer.models.token_mixers import build_token_mixer
+from mmpoolformer.ops.dispatch import check_name
 from mmpoolformer.registry import MODELS
 
 TokenMixer = Mapping | Callable[[int], nn.Module]
@@ -38,6 +40,7 @@ class MetaFormerBlock(nn.Module):
         res_scale: Initial value of both ResScales, ``None`` for none.
         mlp_bias: Whether the MLP has biases.
         residual: Whether each branch is added to its input.
+        fused: Implementation of what :mod:`mmpoolformer.ops` has as one operation.
     """
 
     def __init__(
@@ -54,9 +57,11 @@ class MetaFormerBlock(nn.Module):
         res_scale: float | None = None,
         mlp_bias: bool = True,
         residual: bool = True,
+        fused: str = 'auto',
     ) -> None:
         super().__init__()
         self.residual = residual
+        self.fused = check_name(fused)
         if not residual:
             res_scale = None
 
@@ -76,10 +81,24 @@ class MetaFormerBlock(nn.Module):
             self.res_scale2 = scale(res_scale)
 
     def forward(self, x: Tensor) -> Tensor:
+        x = self.mix_tokens(x)
+        return x if self.mlp is None else self.mix_channels(x)
+
+    def mix_tokens(self, x: Tensor) -> Tensor:
+        """Compute the first half, on ``(B, dim, H, W)``."""
+        if fusion.runs(self.fused, x):
+            y = fusion.mix_tokens(self, x, self.fused)
+            if y is not None:
+                return y
         branch = self.drop_path(self.layer_scale1(self.token_mixer(self.norm1(x))))
-        x = self.res_scale1(x) + branch if self.residual else branch
-        if self.mlp is None:
-            return x
+        return self.res_scale1(x) + branch if self.residual else branch
+
+    def mix_channels(self, x: Tensor) -> Tensor:
+        """Compute the second half, on ``(B, dim, H, W)``."""
+        if fusion.runs(self.fused, x):
+            y = fusion.mix_channels(self, x, self.fused)
+            if y is not None:
+                return y
         branch = self.drop_path(self.layer_scale2(self.mlp(self.norm2(x))))
         return self.res_scale2(x) + branch if self.residual else branch
 
@@ -142,6 +161,9 @@ class MetaFormer(BaseModule):
             output norms.
         norm_eval: Whether BatchNorm keeps its running statistics in training.
         with_cp: Gradient checkpointing: less memory, one more forward pass of every block.
+        fused: ``'auto'`` takes the fused operations of :mod:`mmpoolformer.ops` wherever they are
+            known to run, ``'reference'`` none; ``'torch'`` and ``'triton'`` name an implementation,
+            and raise if it cannot run. Results and state dict are the same.
         init_cfg: mmengine's; ``dict(type='Pretrained', checkpoint='metaformer://poolformer_s12')``
             loads strictly; ``strict`` and ``folder`` in it are those of
             :func:`mmpoolformer.load_pretrained`.
@@ -179,6 +201,7 @@ class MetaFormer(BaseModule):
         frozen_stages: int = -1,
         norm_eval: bool = False,
         with_cp: bool = False,
+        fused: str = 'auto',
         init_cfg: dict | list[dict] | None = None,
     ) -> None:
         super().__init__(init_cfg=init_cfg)
@@ -226,6 +249,7 @@ class MetaFormer(BaseModule):
                     drop_rate=drop_rate,
                     drop_path_rate=next(drop_paths),
                     mlp_bias=mlp_bias,
+                    fused=fused,
                 )
                 for _ in range(depth)
             ]

@@ -1,0 +1,20 @@
+"""Speed and memory of models side by side: what the benchmark tools share.
+
+Numbers of one table come from one interleaved run of entries that gave the same features.
+"""
+
+from mmpoolformer.benchmark.checks import Disagreement
+from mmpoolformer.benchmark.report import print_result, write_report
+from mmpoolformer.benchmark.runner import Plan, Subject, run
+from mmpoolformer.benchmark.settings import Candidate, Setting
+
+__all__ = [
+    'Candidate',
+    'Disagreement',
+    'Plan',
+    'Setting',
+    'Subject',
+    'print_result',
+    'run',
+    'write_report',
+]

@@ -1,0 +1,106 @@
+"""When the two halves of a block run as one operation each: see mmpoolformer/ops."""
+
+from __future__ import annotations
+
+import torch
+from mmcv.cnn.bricks import DropPath
+from torch import Tensor, nn
+from torch.nn.modules import module as torch_module
+
+from mmpoolformer.models.layers import ChannelLayerNorm, ChannelMLP, Scale, StarReLU
+from mmpoolformer.models.token_mixers import Pooling
+from mmpoolformer.ops import channel_mlp, pool_mixer
+from mmpoolformer.ops.dispatch import choose
+
+
+def mix_tokens(block: nn.Module, x: Tensor, fused: str) -> Tensor | None:
+    """Return the first half of ``block`` from one operation, ``None`` if there is none for it."""
+    norm, mixer = block.norm1, block.token_mixer
+    parts = (norm, mixer, block.layer_scale1, block.res_scale1, block.drop_path)
+    if type(mixer) is not Pooling or not _has_one_group(norm) or not _can_fuse(block, x, parts):
+        return None
+    return pool_mixer(
+        *(x, norm.weight, norm.bias, _scale(block.layer_scale1), _scale(block.res_scale1)),
+        _drop_factor(block.drop_path, x),
+        pool_size=mixer.pool.kernel_size,
+        eps=norm.eps,
+        fused=fused,
+    )
+
+
+def mix_channels(block: nn.Module, x: Tensor, fused: str) -> Tensor | None:
+    """Return the second half of ``block`` from one operation, ``None`` if there is none for it."""
+    norm, mlp = block.norm2, block.mlp
+    parts = (norm, block.layer_scale2, block.res_scale2, block.drop_path)
+    per_position = type(norm) is ChannelLayerNorm
+    if (
+        not (per_position or _has_one_group(norm))
+        or not _is_plain_mlp(mlp)
+        or not _can_fuse(block, x, (*parts, mlp, *mlp.children()))
+    ):
+        return None
+    star = type(mlp.act) is StarReLU
+    return channel_mlp(
+        *(x, norm.weight, norm.bias),
+        *(mlp.fc1.weight[..., 0, 0], mlp.fc1.bias, mlp.fc2.weight[..., 0, 0], mlp.fc2.bias),
+        *(_scale(block.layer_scale2), _scale(block.res_scale2), _drop_factor(block.drop_path, x)),
+        *((mlp.act.scale, mlp.act.bias) if star else (None, None)),
+        act='star_relu' if star else 'gelu',
+        per_position=per_position,
+        eps=norm.eps,
+        fused=fused,
+    )
+
+
+def runs(fused: str, x: Tensor) -> bool:
+    """Return whether any operation but the reference may run on ``x``."""
+    return choose(fused, x) != 'reference'
+
+
+def _can_fuse(block: nn.Module, x: Tensor, parts: tuple[nn.Module, ...]) -> bool:
+    """Return whether nothing but the block's own code has a part in what ``parts`` compute."""
+    return (
+        block.residual
+        and type(block.drop_path) in (DropPath, nn.Identity)
+        and not (torch_module._global_forward_hooks or torch_module._global_forward_pre_hooks)
+        and not any(_is_hooked(part) for part in parts)
+    )
+
+
+def _is_hooked(module: nn.Module) -> bool:
+    """Return whether someone wants to see what the module takes or returns, as Grad-CAM does."""
+    return bool(
+        module._forward_hooks
+        or module._forward_pre_hooks
+        or module._backward_hooks
+        or module._backward_pre_hooks
+    )
+
+
+def _has_one_group(norm: nn.Module) -> bool:
+    return type(norm) is nn.GroupNorm and norm.num_groups == 1
+
+
+def _is_plain_mlp(mlp: nn.Module) -> bool:
+    """Return whether an MLP is as it was built: no adapters, no parametrizations, no dropout."""
+    act = type(mlp.act)
+    return (
+        type(mlp) is ChannelMLP
+        and type(mlp.fc1) is type(mlp.fc2) is nn.Conv2d
+        and (act is StarReLU or (act is nn.GELU and mlp.act.approximate == 'none'))
+        and not (mlp.drop.p and mlp.training)
+    )
+
+
+def _scale(module: nn.Module) -> Tensor | None:
+    return module.scale if type(module) is Scale else None
+
+
+def _drop_factor(drop_path: nn.Module, x: Tensor) -> Tensor | None:
+    """Return what DropPath multiplies each sample by, from the same random numbers."""
+    rate = getattr(drop_path, 'drop_prob', 0.0)
+    if not rate or not drop_path.training:
+        return None
+    keep = 1 - rate
+    random = torch.rand((len(x), 1, 1, 1), dtype=x.dtype, device=x.device)
+    return (keep + random).floor().div(keep).flatten()

@@ -1,0 +1,94 @@
+"""What the PyTorch implementations share: layout, statistics, matrix products, chunks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+# Numbers of a temporary that stays in the second-level cache of a CPU core: 1 MiB in fp32.
+CACHED = 2**18
+
+
+def as_rows(x: Tensor) -> Tensor:
+    """Return ``(B, C, H, W)`` as ``(B, H * W, C)``, without copying if it is channels-last."""
+    return x.permute(0, 2, 3, 1).flatten(1, 2)
+
+
+def as_map(rows: Tensor, size: tuple[int, int]) -> Tensor:
+    """Return ``(B, H * W, C)`` as a channels-last ``(B, C, H, W)``."""
+    return rows.unflatten(1, size).permute(0, 3, 1, 2)
+
+
+def chunks(rows: Tensor, width: int) -> Iterator[tuple[slice, slice]]:
+    """Cut ``(B, N, C)`` into samples and positions, with at most ``CACHED`` numbers of ``width``.
+
+    On a GPU there is one chunk: a kernel per chunk would cost more than it brings.
+    """
+    batch, positions = rows.shape[:2]
+    if rows.device.type != 'cpu':
+        yield slice(0, batch), slice(0, positions)
+        return
+    most = max(CACHED // width, 16)
+    samples = max(most // positions, 1)
+    parts = -(-positions // most)
+    for first in range(0, batch, samples):
+        for part in range(parts):
+            # Equal parts: each new shape costs the matrix library a new kernel.
+            step = -(-positions // parts)
+            yield (
+                slice(first, min(first + samples, batch)),
+                slice(part * step, min((part + 1) * step, positions)),
+            )
+
+
+def statistics(rows: Tensor, eps: float) -> tuple[Tensor, Tensor]:
+    """Return mean and ``1 / sqrt(variance + eps)`` of each sample, ``(B,)``, fp32 or wider.
+
+    Args:
+        rows: ``(B, N, C)``, contiguous.
+        eps: Added to the variance.
+    """
+    if rows.device.type != 'cpu' or rows.dtype != torch.float32:
+        inner = torch.promote_types(rows.dtype, torch.float32)
+        variance, mean = torch.var_mean(rows.to(inner), (1, 2), correction=0)
+        return mean, (variance + eps).rsqrt()
+    # torch.var_mean takes ten times as long as these two passes.
+    moments = [_moments(sample.flatten()) for sample in rows]
+    mean, variance = torch.tensor(moments, dtype=torch.float64).T
+    return mean.float(), (variance + eps).rsqrt().float()
+
+
+def _moments(values: Tensor) -> tuple[float, float]:
+    """Return mean and variance; sums over parts are in double precision."""
+    count = values.numel()
+    mean = values.sum().item() / count
+    square = sum(torch.dot(part, part).item() for part in values.split(CACHED)) / count
+    variance = square - mean**2
+    if variance < 1e-2 * square:  # The difference has lost digits.
+        centred = (part - mean for part in values.split(CACHED))
+        variance = sum(torch.dot(part, part).item() for part in centred) / count
+    return mean, variance
+
+
+def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None, act: str = 'none') -> Tensor:
+    """Return ``act(x @ weight.T + bias)`` for ``act`` of ``'none'``, ``'gelu'`` or ``'relu'``."""
+    if _has_onednn(x):
+        # oneDNN applies the activation while the product is in registers; F.linear would call
+        # MKL, which takes twice as long on some processors.
+        approximation = 'none' if act == 'gelu' else ''
+        return torch.ops.mkldnn._linear_pointwise(x, weight, bias, act, [], approximation)
+    x = F.linear(x, weight, bias)
+    return {'none': lambda h: h, 'gelu': F.gelu, 'relu': F.relu}[act](x)
+
+
+def _has_onednn(x: Tensor) -> bool:
+    return (
+        x.device.type == 'cpu'
+        and x.dtype in (torch.float32, torch.bfloat16)
+        and torch.backends.mkldnn.is_available()
+        and torch.backends.mkldnn.enabled
+        and hasattr(torch.ops.mkldnn, '_linear_pointwise')
+    )
