@@ -1,5 +1,7 @@
 """The PyTorch implementations equal the references in fp64: forward and every gradient."""
 
+import sys
+
 import pytest
 import torch
 from cases import (
@@ -17,8 +19,7 @@ from cases import (
 from mmpoolformer import ops
 from mmpoolformer.ops import channel_mlp, pool_mixer, tokens
 
-# The last two are cut into strips or chunks.
-SHAPES = [(2, 3, 1, 1), (2, 5, 1, 7), (3, 8, 5, 3), (2, 20, 33, 17), (1, 64, 72, 65)]
+SHAPES = [(2, 3, 1, 1), (2, 5, 1, 7), (3, 8, 5, 3), (2, 20, 33, 17), (1, 128, 36, 33)]
 PARTS = ['', 'b', 'bs', 'bsrd']
 
 
@@ -32,6 +33,9 @@ def poisoned(monkeypatch):
         return tensor.fill_(float('nan')) if tensor.is_floating_point() else tensor
 
     monkeypatch.setattr(torch, 'empty_like', filled)
+    # So that these maps are cut into many strips and chunks, of uneven sizes.
+    for module in (tokens, sys.modules['mmpoolformer.ops.pool_mixer.torch_impl']):
+        monkeypatch.setattr(module, 'CACHED', 2**13)
 
 
 def assert_close(actual: dict, expected: dict, tolerance: float = 1e-5) -> None:
@@ -137,8 +141,9 @@ def test_results_repeat_bit_by_bit():
     assert all(torch.equal(first[name], second[name]) for name in first)
 
 
-def test_only_the_input_and_statistics_are_saved():
-    values = mlp_case((2, 20, 33, 17))
+@pytest.mark.parametrize(('channels', 'kept'), [(20, 0), (128, 2 * 33 * 17 * 3 * 128)])
+def test_only_input_statistics_and_a_wide_hidden_layer_are_saved(channels, kept):
+    values = mlp_case((2, channels, 33, 17))
     inputs = {v.data_ptr() for v in values.values() if v is not None}
     new = []
 
@@ -148,9 +153,10 @@ def test_only_the_input_and_statistics_are_saved():
 
     values['x'].requires_grad_()
     with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
-        channel_mlp(**values, fused='torch')
         pool_mixer(values['x'], values['norm_weight'], fused='torch')
-    assert [tensor.shape for tensor in new] == [(2,)] * 4
+        channel_mlp(**values, fused='torch')
+    assert [tensor.shape for tensor in new[:4]] == [(2,)] * 4
+    assert sum(tensor.numel() for tensor in new[4:]) == kept
 
 
 def test_a_missing_onednn_changes_nothing(monkeypatch):

@@ -1,7 +1,7 @@
 """The operation for any device: on a CPU in chunks whose hidden layer stays in the cache.
 
-The norm becomes one multiply-add per number. The backward pass computes norm, hidden layer and
-activation again, so that only the input and the statistics are kept.
+The norm becomes one multiply-add per number. The backward pass computes norm and activation again,
+and where channels are few also the hidden layer.
 """
 
 from __future__ import annotations
@@ -14,6 +14,8 @@ from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
 from mmpoolformer.ops.tokens import as_map, as_rows, chunks, linear, statistics
+
+_WIDE = 128
 
 
 def channel_mlp(
@@ -37,9 +39,14 @@ def channel_mlp(
     device = x.device.type
     autocast = torch.is_autocast_enabled(device)
     product_dtype = torch.get_autocast_dtype(device) if autocast else fc1_weight.dtype
+    tensors = (x, norm_weight, norm_bias, fc1_weight, fc1_bias, fc2_weight, fc2_bias, layer_scale)
+    learns = torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in tensors)
+    # Where there are few channels there are many positions: the product is cheap, memory is not.
+    keeps_hidden = learns and x.shape[1] >= _WIDE
+    options = _Options(act, per_position, eps, product_dtype, keeps_hidden)
     with torch.autocast(device, enabled=False):
         return _ChannelMLP.apply(
-            *(_Options(act, per_position, eps, product_dtype), x, norm_weight, norm_bias),
+            *(options, x, norm_weight, norm_bias),
             *(fc1_weight, fc1_bias, fc2_weight, fc2_bias),
             *(layer_scale, res_scale, drop_factor, act_scale, act_bias),
         )
@@ -47,49 +54,62 @@ def channel_mlp(
 
 @dataclass(frozen=True)
 class _Options:
-    """What is no tensor; ``product_dtype`` is the type of the two matrix products."""
+    """What is no tensor.
+
+    Args:
+        act: As for the operation.
+        per_position: As for the operation.
+        eps: As for the operation.
+        product_dtype: Type of the two matrix products.
+        keeps_hidden: Whether the hidden layer is kept for the backward pass, before its activation.
+    """
 
     act: str
     per_position: bool
     eps: float
     product_dtype: torch.dtype
-
-    @property
-    def folds_layer_scale(self) -> bool:
-        """Whether LayerScale goes into fc2: 1e-6 times a weight is 0 in fp16."""
-        return self.product_dtype != torch.float16
+    keeps_hidden: bool
 
 
 class _ChannelMLP(torch.autograd.Function):
-    """Saves the input and two numbers per sample."""
+    """Saves the input, two numbers per sample, and a wide hidden layer."""
 
     @staticmethod
     def forward(ctx, options, x, *parameters):
-        prepared = _Prepared(options, x, *parameters)
+        prepared = _Prepared(options, False, x, *parameters)
         rows = as_rows(x.contiguous(memory_format=torch.channels_last))
         moments = None if options.per_position else statistics(rows, options.eps)
         prepared.use(moments)
         y = torch.empty_like(rows, dtype=prepared.dtype)
+        kept = []
         for chunk in chunks(rows, prepared.fc1_weight.shape[0]):
             here = rows[chunk].to(prepared.inner)
-            hidden = prepared.hidden(prepared.normed(here, chunk[0])[0])
+            normed = prepared.normed(here, chunk[0])[0]
+            if options.keeps_hidden:
+                kept.append(linear(normed, prepared.fc1_weight, prepared.fc1_bias))
+                hidden = prepared.activated(kept[-1])
+            else:
+                hidden = prepared.hidden(normed)
             branch = linear(hidden, prepared.fc2_weight, prepared.fc2_bias).to(here.dtype)
-            y[chunk] = prepared.add(here, branch.view_as(here), chunk[0])
-        ctx.save_for_backward(x, *(moments or (None, None)), *parameters)
+            prepared.add(here, branch.view_as(here), chunk[0], y[chunk])
+        ctx.save_for_backward(x, *(moments or (None, None)), *parameters, *kept)
         ctx.options = options
         return as_map(y, x.shape[2:])
 
     @staticmethod
     @once_differentiable
     def backward(ctx, grad):
-        x, mean, rstd, *parameters = ctx.saved_tensors
-        prepared = _Prepared(ctx.options, x, *parameters)
+        x, mean, rstd, *parameters = ctx.saved_tensors[:14]
+        kept = iter(ctx.saved_tensors[14:])
+        # With LayerScale in fc2 its gradient needs no product of its own; fp16 has no 1e-8 for it.
+        folds = ctx.options.product_dtype != torch.float16
+        prepared = _Prepared(ctx.options, folds, x, *parameters)
         prepared.use(None if mean is None else (mean, rstd))
         rows = as_rows(x.contiguous(memory_format=torch.channels_last))
         grad = as_rows(grad.contiguous(memory_format=torch.channels_last))
         back = _Backward(prepared, rows)
         for chunk in chunks(rows, prepared.fc1_weight.shape[0]):
-            back.add_chunk(chunk, grad[chunk].to(prepared.inner))
+            back.add_chunk(chunk, grad[chunk].to(prepared.inner), next(kept, None))
         if mean is not None:
             back.add_through_statistics(grad)
         grads = back.gradients(ctx.needs_input_grad[2:])
@@ -100,7 +120,7 @@ class _Prepared:
     """The parameters in the types and shapes in which they are used."""
 
     def __init__(
-        self, options, x, norm_weight, norm_bias, fc1_weight, fc1_bias, fc2_weight, fc2_bias,
+        self, options, folds, x, norm_weight, norm_bias, fc1_weight, fc1_bias, fc2_weight, fc2_bias,
         layer_scale, res_scale, drop_factor, act_scale, act_bias,
     ) -> None:  # fmt: skip
         self.options = options
@@ -112,14 +132,17 @@ class _Prepared:
         )
         self.norm_weight, self.norm_bias = self.wide(norm_weight), self.wide(norm_bias)
         self.fc1_weight, self.fc1_bias = self.narrow(fc1_weight), self.narrow(fc1_bias)
-        folded = layer_scale if options.folds_layer_scale else None
-        self.foldable = [fc2_weight, fc2_bias, folded, act_scale, act_bias]
+        self.foldable = [fc2_weight, fc2_bias, layer_scale if folds else None, act_scale, act_bias]
         fc2 = _fold(*map(self.wide, self.foldable))
         self.fc2_weight, self.fc2_bias = map(self.narrow, fc2)
-        self.layer_scale = None if options.folds_layer_scale else self.wide(layer_scale)
+        self.layer_scale = None if folds else self.wide(layer_scale)
         self.res_scale = self.wide(res_scale)
-        # Factor of the branch per sample, (B, 1, 1), and what is not folded, (B or 1, 1, C).
         self.drop_factor = None if drop_factor is None else self.wide(drop_factor)[:, None, None]
+        # What scales the branch and is not in fc2, (B, 1, C).
+        self.factor = self.drop_factor
+        if self.layer_scale is not None:
+            ones = self.layer_scale.new_ones(len(x), 1, 1)
+            self.factor = self.layer_scale * (ones if drop_factor is None else self.drop_factor)
         self.shift = self.scale = None
 
     def wide(self, value: Tensor | None) -> Tensor | None:
@@ -154,17 +177,23 @@ class _Prepared:
             return linear(normed, self.fc1_weight, self.fc1_bias, 'gelu')
         return linear(normed, self.fc1_weight, self.fc1_bias, 'relu').square_()
 
-    def factor(self, value: Tensor, samples: slice) -> Tensor:
-        """Multiply by what scales the branch and is not folded into fc2."""
-        if self.drop_factor is not None:
-            value = value * self.drop_factor[samples]
-        return value if self.layer_scale is None else value * self.layer_scale
+    def activated(self, before: Tensor) -> Tensor:
+        return F.gelu(before) if self.options.act == 'gelu' else F.relu(before).square_()
 
-    def add(self, here: Tensor, branch: Tensor, samples: slice) -> Tensor:
-        branch = self.factor(branch, samples)
-        if self.res_scale is None:
-            return branch.add_(here)
-        return branch.addcmul_(here, self.res_scale)
+    def scaled(self, value: Tensor, samples: slice) -> Tensor:
+        return value if self.factor is None else value * self.factor[samples]
+
+    def add(self, here: Tensor, branch: Tensor, samples: slice, target: Tensor) -> None:
+        """Write shortcut and branch into ``target``."""
+        out = target if target.dtype == here.dtype else torch.empty_like(here)
+        if self.res_scale is not None:
+            torch.addcmul(self.scaled(branch, samples), here, self.res_scale, out=out)
+        elif self.factor is not None:
+            torch.addcmul(here, branch, self.factor[samples], out=out)
+        else:
+            torch.add(here, branch, out=out)
+        if out is not target:
+            target.copy_(out)
 
 
 def _fold(
@@ -203,13 +232,14 @@ class _Backward:
         self.fc1_transposed = p.fc1_weight.T.contiguous()
         self.fc2_transposed = p.fc2_weight.T.contiguous()
 
-    def add_chunk(self, chunk: tuple[slice, slice], grad: Tensor) -> None:
+    def add_chunk(self, chunk: tuple[slice, slice], grad: Tensor, before: Tensor | None) -> None:
         p, samples = self.prepared, chunk[0]
         here = self.rows[chunk].to(p.inner)
         normed, *moments = p.normed(here, samples)
-        before = linear(normed, p.fc1_weight, p.fc1_bias)
-        hidden = F.gelu(before) if p.options.act == 'gelu' else F.relu(before).square()
-        branch_grad = p.factor(grad, samples).flatten(0, 1)
+        if before is None:
+            before = linear(normed, p.fc1_weight, p.fc1_bias)
+        hidden = p.activated(before)
+        branch_grad = p.scaled(grad, samples).flatten(0, 1)
         if p.layer_scale is not None:
             branch = linear(hidden, p.fc2_weight, p.fc2_bias).to(p.inner)
             kept = grad if p.drop_factor is None else grad * p.drop_factor[samples]

@@ -49,12 +49,15 @@ class _PoolMixer(torch.autograd.Function):
         for strip in _strips(x, pool_size):
             near = x[strip.near].to(factor.dtype)
             pooled = _pool(near, pool_size, strip)[strip.kept]
-            near, weight = near[strip.kept], factor[strip.samples]
+            near, weight, target = near[strip.kept], factor[strip.samples], y[strip.rows]
+            out = target if target.dtype == near.dtype else torch.empty_like(pooled)
             if res_scale is None:
-                y[strip.rows] = pooled.sub_(near).mul_(weight).add_(near)
+                torch.lerp(near, pooled, weight, out=out)
             else:
-                pooled.sub_(near).mul_(weight)
-                y[strip.rows] = pooled.addcmul_(near, res_scale.to(near.dtype)[:, None, None])
+                scale = res_scale.to(near.dtype)[:, None, None]
+                torch.addcmul(pooled.sub_(near).mul_(weight), near, scale, out=out)
+            if out is not target:
+                target.copy_(out)
         ctx.save_for_backward(x, mean, rstd, norm_weight, layer_scale, res_scale, drop_factor)
         ctx.pool_size = pool_size
         return y
