@@ -57,7 +57,7 @@ def statistics(rows: Tensor, eps: float) -> tuple[Tensor, Tensor]:
         rows: ``(B, N, C)``, contiguous.
         eps: Added to the variance.
     """
-    if rows.device.type != 'cpu' or rows.dtype != torch.float32:
+    if rows.device.type != 'cpu' or rows.dtype == torch.float64:
         inner = torch.promote_types(rows.dtype, torch.float32)
         variance, mean = torch.var_mean(rows.to(inner), (1, 2), correction=0)
         return mean, (variance + eps).rsqrt()
@@ -69,12 +69,12 @@ def statistics(rows: Tensor, eps: float) -> tuple[Tensor, Tensor]:
 
 def _moments(values: Tensor) -> tuple[float, float]:
     """Return mean and variance; sums over parts are in double precision."""
-    count = values.numel()
-    mean = values.sum().item() / count
-    square = sum(torch.dot(part, part).item() for part in values.split(_SUMMED)) / count
+    count, parts = values.numel(), values.split(_SUMMED)
+    mean = sum(part.sum(dtype=torch.float32).item() for part in parts) / count
+    square = sum(torch.dot(wide, wide).item() for wide in map(Tensor.float, parts)) / count
     variance = square - mean**2
     if variance < 1e-2 * square:  # The difference has lost digits.
-        centred = (part - mean for part in values.split(_SUMMED))
+        centred = (part.float() - mean for part in parts)
         variance = sum(torch.dot(part, part).item() for part in centred) / count
     return mean, variance
 

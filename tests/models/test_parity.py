@@ -8,6 +8,7 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from mmpoolformer import ARCHS, PoolFormer, convert_state_dict
+from mmpoolformer.models import MetaFormerBlock
 
 mmpretrain_models = pytest.importorskip('mmpretrain.models')
 
@@ -40,10 +41,10 @@ def pair(request):
     return theirs, ours.eval()
 
 
-def assert_equal(actual: torch.Tensor, expected: torch.Tensor, what: str) -> None:
-    """Assert a maximum error of 1e-5, relative to the largest entry."""
+def assert_equal(actual, expected, what: str, tolerance: float = 1e-5) -> None:
+    """Assert a maximum error relative to the largest entry."""
     error = (actual - expected).abs().max() / expected.abs().max()
-    assert error <= 1e-5, f'{what}: {error:.1e}'
+    assert error <= tolerance, f'{what}: {error:.1e}'
 
 
 @pytest.mark.parametrize('size', SIZES, ids=str)
@@ -58,9 +59,15 @@ def test_features_equal_those_of_mmpretrain(pair, size):
         assert_equal(actual[i], expected[i], f'stage {i}')
 
 
-def test_gradients_equal_those_of_mmpretrain(pair):
+# Fused operations work in channels-last. In that format plain PyTorch's gradients, too, are up to
+# 1e-5 away from those in fp64, in the default one 3e-6.
+@pytest.mark.parametrize(('fused', 'tolerance'), [('reference', 1e-5), ('auto', 2e-5)])
+def test_gradients_equal_those_of_mmpretrain(pair, fused, tolerance):
     images = torch.randn(2, 3, 97, 129, generator=torch.Generator().manual_seed(2))
     gradients = []
+    for block in pair[1].modules():
+        if isinstance(block, MetaFormerBlock):
+            block.fused = fused
     for model in pair:
         x = images.clone().requires_grad_()
         weights = torch.Generator().manual_seed(3)
@@ -69,7 +76,7 @@ def test_gradients_equal_those_of_mmpretrain(pair):
         loss.backward()
         gradients.append(({name: p.grad for name, p in model.named_parameters()}, x.grad))
     (expected, expected_x), (actual, actual_x) = gradients
-    assert_equal(actual_x, expected_x, 'images')
+    assert_equal(actual_x, expected_x, 'images', tolerance)
     expected = convert_state_dict(expected)
     assert set(actual) == set(expected)
     # The gradient of norm1.bias is exactly zero (pooling minus identity cancels constants), so
@@ -77,7 +84,7 @@ def test_gradients_equal_those_of_mmpretrain(pair):
     compared = [name for name in actual if not name.endswith('norm1.bias')]
     assert compared
     for name in compared:
-        assert_equal(actual[name], expected[name], name)
+        assert_equal(actual[name], expected[name], name, tolerance)
 
 
 def test_comparison_notices_each_branch(pair):

@@ -99,8 +99,9 @@ class _ChannelMLP(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx, grad):
-        x, mean, rstd, *parameters = ctx.saved_tensors[:14]
-        kept = iter(ctx.saved_tensors[14:])
+        # Once: gradient checkpointing computes them for one look only.
+        x, mean, rstd, *others = ctx.saved_tensors
+        parameters, kept = others[:11], iter(others[11:])
         # With LayerScale in fc2 its gradient needs no product of its own; fp16 has no 1e-8 for it.
         folds = ctx.options.product_dtype != torch.float16
         prepared = _Prepared(ctx.options, folds, x, *parameters)

@@ -73,10 +73,11 @@ class _PoolMixer(torch.autograd.Function):
         branch, shortcut = torch.zeros_like(factor[..., 0, 0]), torch.zeros_like(factor[..., 0, 0])
         for strip in _strips(x, ctx.pool_size):
             near = grad[strip.near].to(factor.dtype)
-            # The sum is that of (transposed pooling of grad - grad) * x.
+            # The sum is that of (transposed pooling of grad - grad) * x, of which the mean cancels.
             pooled = _pool_transposed(near, ctx.pool_size, strip)[strip.kept].sub_(near[strip.kept])
             here = x[strip.rows].to(factor.dtype)
-            branch[strip.samples] += (pooled * here).sum((2, 3))
+            centred = here - mean[strip.samples, None, None, None]
+            branch[strip.samples] += centred.mul_(pooled).sum((2, 3))
             near = near[strip.kept]
             if res_scale is not None:
                 shortcut[strip.samples] += (near * here).sum((2, 3))
@@ -164,7 +165,7 @@ def _pool(x: Tensor, pool_size: int, strip: _Strip) -> Tensor:
     """Return the averages over windows; rows beside a cut are wrong."""
     if x.device.type != 'cpu':
         return F.avg_pool2d(x, pool_size, 1, pool_size // 2, count_include_pad=False)
-    return _scale_edges(_box(x, pool_size), pool_size, strip)
+    return _scale_edges(_box(x, pool_size).div_(pool_size**2), pool_size, strip)
 
 
 def _pool_transposed(grad: Tensor, pool_size: int, strip: _Strip) -> Tensor:
@@ -174,13 +175,16 @@ def _pool_transposed(grad: Tensor, pool_size: int, strip: _Strip) -> Tensor:
             *(grad, grad, [pool_size, pool_size], [1, 1], [pool_size // 2, pool_size // 2]),
             *(False, False, None),
         )
-    return _box(_scale_edges(grad.clone(), pool_size, strip), pool_size)
+    return _box(_scale_edges(grad / pool_size**2, pool_size, strip), pool_size)
 
 
 def _box(x: Tensor, pool_size: int) -> Tensor:
-    """Return sums over windows by their full area: oneDNN's depthwise convolution is fastest."""
+    """Return sums over windows: oneDNN's depthwise convolution is fastest.
+
+    Weights of 1 / 9 instead of a division would be wrong by the same fraction everywhere.
+    """
     channels = x.shape[1]
-    kernel = x.new_full((channels, 1, pool_size, pool_size), pool_size**-2)
+    kernel = x.new_ones(channels, 1, pool_size, pool_size)
     return F.conv2d(x, kernel, padding=pool_size // 2, groups=channels)
 
 
