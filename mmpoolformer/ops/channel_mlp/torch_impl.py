@@ -77,14 +77,24 @@ class _ChannelMLP(torch.autograd.Function):
     @staticmethod
     def forward(ctx, options, x, *parameters):
         prepared = _Prepared(options, False, x, *parameters)
-        rows = as_rows(x.contiguous(memory_format=torch.channels_last))
-        moments = None if options.per_position else statistics(rows, options.eps)
+        x = x.contiguous(memory_format=torch.channels_last)
+        rows = as_rows(x)
+        # Low precision in and out: widening all chunks would cost more than a norm of its own.
+        narrow = prepared.dtype == options.product_dtype != prepared.inner
+        moments, ready = None, None
+        if narrow and not options.per_position:
+            ready, *moments = prepared.norm_of_all(x)
+        elif not options.per_position:
+            moments = statistics(rows, options.eps)
         prepared.use(moments)
         y = torch.empty_like(rows, dtype=prepared.dtype)
         kept = []
         for chunk in chunks(rows, prepared.fc1_weight.shape[0]):
-            here = rows[chunk].to(prepared.inner)
-            normed = prepared.normed(here, chunk[0])[0]
+            here = rows[chunk].to(prepared.dtype if narrow else prepared.inner)
+            if ready is None:
+                normed = prepared.normed(here.to(prepared.inner), chunk[0])[0]
+            else:
+                normed = ready[chunk].flatten(0, 1)
             if options.keeps_hidden:
                 kept.append(linear(normed, prepared.fc1_weight, prepared.fc1_bias))
                 hidden = prepared.activated(kept[-1])
@@ -161,6 +171,14 @@ class _Prepared:
         shift = -self.mean * self.scale
         self.shift = shift if self.norm_bias is None else shift + self.norm_bias
 
+    def norm_of_all(self, x: Tensor) -> tuple[Tensor, ...]:
+        """Return normalised rows, ``(B, N, C)``, and mean and ``1 / sqrt(variance + eps)``."""
+        weight, bias, *_ = self.given
+        batch, channels, height, width = x.shape
+        size = batch, channels, height * width, 1
+        normed, mean, rstd = torch.native_group_norm(x, weight, bias, *size, self.options.eps)
+        return as_rows(normed), mean[:, 0].float(), rstd[:, 0].float()
+
     def normed(self, here: Tensor, samples: slice) -> tuple[Tensor, ...]:
         """Return normalised rows ``(tokens, C)``; for a norm per position, also its statistics."""
         if self.scale is not None:
@@ -182,15 +200,16 @@ class _Prepared:
         return F.gelu(before) if self.options.act == 'gelu' else F.relu(before).square_()
 
     def scaled(self, value: Tensor, samples: slice) -> Tensor:
-        return value if self.factor is None else value * self.factor[samples]
+        return value if self.factor is None else value * self.factor[samples].to(value.dtype)
 
     def add(self, here: Tensor, branch: Tensor, samples: slice, target: Tensor) -> None:
         """Write shortcut and branch into ``target``."""
         out = target if target.dtype == here.dtype else torch.empty_like(here)
         if self.res_scale is not None:
-            torch.addcmul(self.scaled(branch, samples), here, self.res_scale, out=out)
+            scale = self.res_scale.to(here.dtype)
+            torch.addcmul(self.scaled(branch, samples), here, scale, out=out)
         elif self.factor is not None:
-            torch.addcmul(here, branch, self.factor[samples], out=out)
+            torch.addcmul(here, branch, self.factor[samples].to(here.dtype), out=out)
         else:
             torch.add(here, branch, out=out)
         if out is not target:
