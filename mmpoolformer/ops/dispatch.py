@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import importlib.util
 
 import torch
@@ -50,6 +51,7 @@ def choose(fused: str, x: Tensor) -> str:
     return fused
 
 
+@functools.cache
 def _has_triton() -> bool:
     return importlib.util.find_spec('triton') is not None
 

@@ -59,7 +59,7 @@ def _reduce_part(x, values, size, length, most: tl.constexpr, block: tl.constexp
     count = tl.zeros([block], tl.float32)
     mean = tl.zeros([block], tl.float32)
     squares = tl.zeros([block], tl.float32)
-    for step in range(0, length // block):
+    for step in range(length // block):
         offsets = part * length + step * block + lanes
         inside = offsets < size
         value = tl.load(x + offsets, mask=inside, other=0.0).to(tl.float32)
@@ -67,7 +67,7 @@ def _reduce_part(x, values, size, length, most: tl.constexpr, block: tl.constexp
         mean += distance * (1.0 / (step + 1.0))
         squares += distance * (value - mean)
         count += tl.where(inside, 1.0, 0.0)
-    total, centre = _join(count, mean, lanes)
+    _, centre = _join(count, mean, lanes)
     squares = tl.sum(squares + count * (mean - centre) * (mean - centre), axis=0)
     values += sample * 2 * most + part
     tl.store(values, centre)

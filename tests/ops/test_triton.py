@@ -24,7 +24,13 @@ pytest.importorskip('triton')
 # Triton reads it when it is imported: the whole file runs once more in a process that has it set.
 INTERPRETED = os.environ.get('TRITON_INTERPRET') == '1'
 DEVICE = 'cpu' if INTERPRETED else 'cuda'
-SHAPES = [(2, 1, 1, 1), (2, 3, 1, 7), (3, 8, 5, 3), (1, 20, 9, 14)]
+# Shapes and the sizes of windows tried on them: those of 9 take the interpreter long.
+SHAPES = {
+    (2, 1, 1, 1): (3, 9),
+    (2, 3, 1, 7): (3, 5, 7, 9),
+    (2, 8, 5, 3): (3, 5),
+    (2, 20, 9, 6): (3,),
+}
 PARTS = ['', 'b', 'bs', 'brd', 'srd']
 LOW = [torch.float16, torch.bfloat16]
 PLAIN = {pool_mixer: plain_pool_mixer, channel_mlp: plain_channel_mlp}
@@ -77,18 +83,20 @@ def run_triton(operation, values, **options):
 
 
 def check(operation, values, **options):
-    """Assert that no error is above twice that of plain PyTorch, plus half a rounding step."""
+    """Assert that no error is above twice that of plain PyTorch, plus a rounding step."""
     found = run_triton(operation, values, **options)
     expected = truth(operation, values, **options)
-    weight = values['norm_weight']
-    wide = torch.promote_types(values['x'].dtype, weight.dtype)
+    dtypes = values['x'].dtype, values['norm_weight'].dtype
+    wide = torch.promote_types(*dtypes)
     plain = {n: None if v is None else v.to(wide) for n, v in values.items()}
-    assert_at_most_twice(found, run(PLAIN[operation], plain, **options), expected, weight.dtype)
+    coarsest = max(dtypes, key=lambda dtype: torch.finfo(dtype).eps)
+    assert_at_most_twice(found, run(PLAIN[operation], plain, **options), expected, coarsest)
     return found
 
 
 def assert_at_most_twice(found, plain, expected, dtype):
-    floor = max(torch.finfo(dtype).eps / 2, 1e-6)
+    # The interpreter cuts bf16 off where a GPU rounds.
+    floor = max(torch.finfo(dtype).eps / (1 if INTERPRETED else 2), 1e-6)
     found, allowed = errors(found, expected), errors(plain, expected)
     print('worst', dtype, max((value, name) for name, value in found.items()))
     # Written so that NaN fails.
@@ -99,7 +107,7 @@ def assert_at_most_twice(found, plain, expected, dtype):
 @pytest.mark.parametrize('layout', ['contiguous', 'channels_last', 'strided'])
 @pytest.mark.parametrize('shape', SHAPES, ids=str)
 def test_pool_mixer(shape, layout):
-    for pool_size in (3, 5, 7, 9) if shape[1] < 20 else (3,):
+    for pool_size in SHAPES[shape]:
         values = pool_case(shape, layout=layout)
         found = check(pool_mixer, values, pool_size=pool_size)
         assert not found['norm_bias'].any()
@@ -119,14 +127,20 @@ def test_channel_mlp(shape, act, per_position, layout):
 
 
 @matrix
-@pytest.mark.parametrize('layout', ['contiguous', 'channels_last'])
-def test_several_tiles(layout):
+def test_several_tiles(monkeypatch):
     """Maps that need several programs along each axis, and several tiles for one program."""
-    check(pool_mixer, pool_case((2, 64, 33, 17), layout=layout), pool_size=3)
-    if layout == 'channels_last':
-        options = dict(act='gelu', per_position=False)
-        check(channel_mlp, mlp_case((2, 64, 33, 17)), **options)
-        check(channel_mlp, mlp_case((1, 3, 97, 113)), **options)
+    for layout in ('contiguous', 'channels_last'):
+        values = pool_case((1, 64, 33, 17), layout=layout, parts='bsr')
+        check(pool_mixer, values, pool_size=3)
+    check(pool_mixer, pool_case((2, 3, 17, 5)), pool_size=9)
+    options = dict(act='gelu', per_position=False)
+    check(channel_mlp, mlp_case((1, 64, 33, 17), parts='bsr'), **options)
+    launch = sys.modules['mmpoolformer.ops.channel_mlp.triton_launch']
+    monkeypatch.setattr(launch, '_TILE', 32)
+    check(channel_mlp, mlp_case((2, 20, 19, 11)), **options)
+    check(
+        channel_mlp, mlp_case((2, 20, 19, 11), act='star_relu'), act='star_relu', per_position=True
+    )
 
 
 @matrix
@@ -135,7 +149,7 @@ def test_several_tiles(layout):
 def test_types(dtype, x_dtype):
     """Types of the parameters and of the input."""
     for layout in ('contiguous', 'channels_last'):
-        values = pool_case((2, 20, 9, 14), dtype=dtype, layout=layout)
+        values = pool_case((2, 20, 9, 6), dtype=dtype, layout=layout)
         values['x'] = values['x'].to(x_dtype)
         check(pool_mixer, values, pool_size=3)
         y = pool_mixer(**{n: v.to(DEVICE) for n, v in values.items()}, fused='triton')
@@ -143,7 +157,7 @@ def test_types(dtype, x_dtype):
         assert y.stride() == values['x'].stride()
     if x_dtype == dtype or dtype == torch.float32:
         for act, per_position in (('gelu', False), ('star_relu', True)):
-            values = mlp_case((2, 20, 9, 14), dtype=dtype, act=act)
+            values = mlp_case((2, 20, 9, 6), dtype=dtype, act=act)
             values['x'] = values['x'].to(x_dtype)
             check(channel_mlp, values, act=act, per_position=per_position)
 
@@ -153,7 +167,7 @@ def test_types(dtype, x_dtype):
 @pytest.mark.parametrize('scale', [1.0, 1e-5])
 def test_autocast(dtype, scale):
     """Products in half precision, everything else in fp32; a tiny LayerScale loses nothing."""
-    values = mlp_case((2, 20, 9, 14), parts='bsd')
+    values = mlp_case((2, 20, 9, 6), parts='bsd')
     values['layer_scale'] *= scale
     options = dict(act='gelu', per_position=False)
     with torch.autocast(DEVICE, dtype):
@@ -169,12 +183,12 @@ def test_autocast(dtype, scale):
 @pytest.mark.parametrize('layout', ['contiguous', 'channels_last'])
 def test_a_large_mean_costs_no_digits(layout):
     """Neither the variance nor the sum over a window is a difference of large numbers."""
-    values = pool_case((2, 8, 19, 23), layout=layout, mean=1000.0)
+    values = pool_case((2, 8, 11, 13), layout=layout, mean=1000.0)
     values['res_scale'] = torch.zeros(8)
     found, expected = run_triton(pool_mixer, values), truth(pool_mixer, values)
     assert max(errors(found, expected).values()) < 1e-5, errors(found, expected)
     for per_position in (False, True):
-        values = mlp_case((2, 8, 19, 23), layout=layout, mean=1000.0)
+        values = mlp_case((2, 8, 11, 13), layout=layout, mean=1000.0)
         check(channel_mlp, values, act='gelu', per_position=per_position)
 
 
@@ -207,8 +221,8 @@ def test_strides():
 @matrix
 def test_runs_are_equal_to_the_bit():
     for operation, values in (
-        (pool_mixer, pool_case((2, 20, 33, 17))),
-        (channel_mlp, mlp_case((2, 20, 33, 17))),
+        (pool_mixer, pool_case((2, 20, 19, 11))),
+        (channel_mlp, mlp_case((2, 20, 19, 11))),
     ):
         first, second = (run_triton(operation, values) for _ in range(2))
         assert len(first) > 5
@@ -281,7 +295,7 @@ def test_the_reference_takes_double_precision():
 def test_interpreter(tmp_path):
     """All of the above on a CPU."""
     command = [sys.executable, '-m', 'pytest', '-q', '-p', 'no:cacheprovider', __file__]
-    finished = run_process(command, Path(__file__).parents[2], timeout=400, TRITON_INTERPRET='1')
+    finished = run_process(command, Path(__file__).parents[2], timeout=600, TRITON_INTERPRET='1')
     assert finished.code == 0, finished.text[-5000:]
     assert ' passed' in finished.out
 
@@ -293,5 +307,11 @@ def test_kernels_compile(tmp_path, capability):
     command = [sys.executable, Path(__file__).with_name('compile_kernels.py'), str(capability)]
     finished = run_process(command, tmp_path, TRITON_CACHE_DIR=str(tmp_path))
     assert finished.code == 0, finished.text[-5000:]
-    for kernel in ('_reduce_part', '_mix_kernel', '_sum_kernel', '_norm_sums', '_norm_backward'):
+    for kernel in (
+        '_reduce_part',
+        'mix_kernel',
+        'sum_kernel',
+        'norm_sums_kernel',
+        'norm_backward_kernel',
+    ):
         assert f'{kernel} ' in finished.out

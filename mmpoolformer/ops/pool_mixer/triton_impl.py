@@ -1,27 +1,19 @@
 """The operation for CUDA: statistics, then one stencil that reads the input once.
 
 Pooling keeps affine maps, so the branch is ``a * (pool(x) - x)`` with one factor per sample and
-channel, ``a = drop_factor * layer_scale * norm_weight * rstd``. Kernels take strides: any memory
-format is read in place.
+channel, ``a = drop_factor * layer_scale * norm_weight * rstd``.
 """
 
 from __future__ import annotations
 
 import torch
 import triton
-import triton.language as tl
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from mmpoolformer.ops.pool_mixer import reference
-from mmpoolformer.ops.triton_statistics import (
-    MOST_PARTS,
-    join_parts,
-    part_statistics,
-    size_class,
-    tuned,
-    width_of,
-)
+from mmpoolformer.ops.pool_mixer import triton_kernels as kernels
+from mmpoolformer.ops.triton_statistics import MOST_PARTS, part_statistics, size_class, width_of
 
 
 def pool_mixer(
@@ -34,9 +26,12 @@ def pool_mixer(
     pool_size: int,
     eps: float,
 ) -> Tensor:
-    """Compute it; see :func:`mmpoolformer.ops.pool_mixer`. The reference takes fp64."""
+    """Compute it; see :func:`mmpoolformer.ops.pool_mixer`.
+
+    The reference takes fp64 and empty maps.
+    """
     parameters = (norm_weight, norm_bias, layer_scale, res_scale, drop_factor)
-    if torch.float64 in (x.dtype, norm_weight.dtype):
+    if torch.float64 in (x.dtype, norm_weight.dtype) or not x.numel():
         return reference.pool_mixer(x, *parameters, pool_size, eps)
     return _PoolMixer.apply(x, *parameters, pool_size, eps)
 
@@ -124,7 +119,7 @@ def _mix(source, x, out, factors, statistics, parts, pull, pool_size, eps) -> No
         return tiles, triton.cdiv(height, meta['rows']), batch
 
     values, length = (None, 0) if parts is None else parts
-    _mix_kernel[grid](
+    kernels.mix_kernel[grid](
         *(source, x, out, *factors, statistics, values, pull),
         *(channels, height, width, *source.stride(), *out.stride(), length, eps),
         *(size_class(out), pool_size, x is not None, MOST_PARTS),
@@ -146,7 +141,7 @@ def _sums(x, grad, statistics, pool_size, with_shortcut) -> tuple[Tensor, Tensor
     across, down = triton.cdiv(width, columns), triton.cdiv(height, meta['rows'])
     kinds = 2 if with_shortcut else 1
     partial = x.new_empty((batch, across * down, kinds, channels), dtype=torch.float32)
-    _sum_kernel[(across * triton.cdiv(channels, depth), down, batch)](
+    kernels.sum_kernel[(across * triton.cdiv(channels, depth), down, batch)](
         *(x, grad, statistics, partial, channels, height, width, *x.stride(), *grad.stride()),
         *(pool_size, with_shortcut),
         **meta,
@@ -154,197 +149,3 @@ def _sums(x, grad, statistics, pool_size, with_shortcut) -> tuple[Tensor, Tensor
     )
     sums = partial.sum(1)
     return sums[:, 0], sums[:, 1] if with_shortcut else None
-
-
-@triton.jit
-def _inside(index, size, pool_size: tl.constexpr):
-    """Return how many positions of a window around ``index`` lie within the axis, fp32."""
-    reach: tl.constexpr = pool_size // 2
-    count = tl.minimum(index + reach, size - 1) - tl.maximum(index - reach, 0) + 1
-    return tl.maximum(count, 1).to(tl.float32)
-
-
-@triton.jit
-def _row(pointers, row, stride_h, stride_w, column, known, height, width, shift,
-         pool_size: tl.constexpr, transposed: tl.constexpr):  # fmt: skip
-    """Return sums over windows of one row, 0 outside the map, and the row itself.
-
-    ``shift`` is subtracted first, so that sums keep their digits when the mean is large.
-    """
-    reach: tl.constexpr = pool_size // 2
-    centre = tl.zeros(pointers.shape, tl.float32)
-    total = tl.zeros(pointers.shape, tl.float32)
-    exists = known & (row >= 0) & (row < height)
-    for tap in tl.static_range(pool_size):
-        near = column + (tap - reach)
-        inside = exists & (near >= 0) & (near < width)
-        offset = tl.cast(row, tl.int64) * stride_h + (tap - reach) * stride_w
-        value = tl.load(pointers + offset, mask=inside, other=0.0).to(tl.float32)
-        if tap == reach:
-            centre = value
-        value = tl.where(inside, value - shift, 0.0)
-        total += value / _inside(near, width, pool_size) if transposed else value
-    return total / _inside(row, height, pool_size) if transposed else total, centre
-
-
-@triton.jit
-def _window(pointers, row, stride_h, stride_w, column, known, height, width, shift,
-            pool_size: tl.constexpr, transposed: tl.constexpr):  # fmt: skip
-    """Return sums over whole windows around one row, and the row itself."""
-    centre = tl.zeros(pointers.shape, tl.float32)
-    total = tl.zeros(pointers.shape, tl.float32)
-    for tap in range(0, pool_size):
-        here = row + tap - pool_size // 2
-        part, value = _row(pointers, here, stride_h, stride_w, column, known, height, width,
-                           shift, pool_size, transposed)  # fmt: skip
-        total += part
-        centre = tl.where(here == row, value, centre)
-    return total, centre
-
-
-@triton.jit
-def _place(channels, width, channels_last: tl.constexpr, contiguous: tl.constexpr,
-           tile: tl.constexpr):  # fmt: skip
-    """Return columns ``(n, 1)`` and channels ``(1, m)`` of this program's tile."""
-    other: tl.constexpr = tile // contiguous
-    columns: tl.constexpr = other if channels_last else contiguous
-    depth: tl.constexpr = contiguous if channels_last else other
-    deep = tl.cdiv(channels, depth)
-    column = tl.program_id(0) // deep * columns + tl.arange(0, columns)[:, None]
-    channel = tl.program_id(0) % deep * depth + tl.arange(0, depth)[None, :]
-    return column, channel
-
-
-@triton.jit
-def _pointers(base, sample, channel, column, stride_b, stride_c, stride_w):
-    """Return pointers to the tile in row 0."""
-    base += sample.to(tl.int64) * stride_b
-    return base + (channel.to(tl.int64) * stride_c + column.to(tl.int64) * stride_w)
-
-
-_CONFIGS = [
-    triton.Config(dict(tile=tile, rows=rows), num_warps=warps)
-    for tile, rows, warps in (
-        (512, 8, 4),
-        (1024, 8, 4),
-        (1024, 16, 4),
-        (1024, 32, 4),
-        (2048, 16, 8),
-        (512, 8, 2),
-    )
-]
-
-
-@tuned(_CONFIGS, key=['channels', 'size_class', 'pool_size', 'channels_last'])
-@triton.jit(do_not_specialize=['height', 'width', 'size_class'])
-def _mix_kernel(
-    source, x, out, norm_weight, layer_scale, res_scale, drop_factor, statistics, parts, pull,
-    channels, height, width, source_b, source_c, source_h, source_w, out_b, out_c, out_h, out_w,
-    length, eps, size_class, pool_size: tl.constexpr, backward: tl.constexpr, most: tl.constexpr,
-    channels_last: tl.constexpr, contiguous: tl.constexpr, tile: tl.constexpr, rows: tl.constexpr,
-):  # fmt: skip
-    """Write ``r * s + a * (pool(s) - s)``, or its transpose less the pull of the statistics.
-
-    A program walks down ``rows`` rows; a 3x3 window keeps the sums of two rows in registers.
-    """
-    sample = tl.program_id(2)
-    column, channel = _place(channels, width, channels_last, contiguous, tile)
-    known = (column < width) & (channel < channels)
-    if backward:
-        mean = tl.load(statistics + 2 * sample)
-        rstd = tl.load(statistics + 2 * sample + 1)
-        shift = 0.0
-        strength = tl.load(pull + sample)
-        x = _pointers(x, sample, channel, column, out_b, out_c, out_w)
-    else:
-        mean, rstd = join_parts(parts, sample, channels * height * width, length, eps, most)
-        first = (tl.program_id(0) == 0) & (tl.program_id(1) == 0)
-        tl.store(statistics + 2 * sample, mean, mask=first)
-        tl.store(statistics + 2 * sample + 1, rstd, mask=first)
-        shift = mean
-    real = channel < channels
-    factor = rstd * tl.load(norm_weight + channel, mask=real, other=0.0).to(tl.float32)
-    if layer_scale is not None:
-        factor *= tl.load(layer_scale + channel, mask=real, other=0.0).to(tl.float32)
-    if drop_factor is not None:
-        factor *= tl.load(drop_factor + sample).to(tl.float32)
-    shortcut = 1.0
-    if res_scale is not None:
-        shortcut = tl.load(res_scale + channel, mask=real, other=0.0).to(tl.float32)
-    source = _pointers(source, sample, channel, column, source_b, source_c, source_w)
-    out = _pointers(out, sample, channel, column, out_b, out_c, out_w)
-    start = tl.program_id(1) * rows
-    if pool_size == 3:
-        above, centre = _row(source, start - 1, source_h, source_w, column, known, height, width,
-                             shift, pool_size, backward)  # fmt: skip
-        here, centre = _row(source, start, source_h, source_w, column, known, height, width,
-                            shift, pool_size, backward)  # fmt: skip
-    for row in range(start, tl.minimum(start + rows, height)):
-        if pool_size == 3:
-            below, ahead = _row(source, row + 1, source_h, source_w, column, known, height, width,
-                                shift, pool_size, backward)  # fmt: skip
-            total = above + here + below
-        else:
-            total, centre = _window(source, row, source_h, source_w, column, known, height, width,
-                                    shift, pool_size, backward)  # fmt: skip
-        if not backward:
-            total /= _inside(row, height, pool_size) * _inside(column, width, pool_size)
-        value = shortcut * centre + factor * (total - (centre - shift))
-        if backward:
-            pulled = tl.load(x + tl.cast(row, tl.int64) * out_h, mask=known, other=0.0).to(tl.float32)
-            value -= strength * (pulled - mean)
-        tl.store(out + tl.cast(row, tl.int64) * out_h, value, mask=known)
-        if pool_size == 3:
-            above = here
-            here = below
-            centre = ahead
-
-
-@triton.jit(do_not_specialize=['height', 'width'])
-def _sum_kernel(
-    x, grad, statistics, partial, channels, height, width, x_b, x_c, x_h, x_w,
-    grad_b, grad_c, grad_h, grad_w, pool_size: tl.constexpr, with_shortcut: tl.constexpr,
-    channels_last: tl.constexpr, contiguous: tl.constexpr, tile: tl.constexpr, rows: tl.constexpr,
-):  # fmt: skip
-    """Sum ``grad * (pool(x) - x)`` and ``grad * x`` over the positions of this program."""
-    sample = tl.program_id(2)
-    column, channel = _place(channels, width, channels_last, contiguous, tile)
-    known = (column < width) & (channel < channels)
-    mean = tl.load(statistics + 2 * sample)
-    x = _pointers(x, sample, channel, column, x_b, x_c, x_w)
-    grad = _pointers(grad, sample, channel, column, grad_b, grad_c, grad_w)
-    start = tl.program_id(1) * rows
-    branch = tl.zeros(known.shape, tl.float32)
-    shortcut = tl.zeros(known.shape, tl.float32)
-    if pool_size == 3:
-        above, centre = _row(x, start - 1, x_h, x_w, column, known, height, width,
-                             mean, pool_size, False)  # fmt: skip
-        here, centre = _row(x, start, x_h, x_w, column, known, height, width,
-                            mean, pool_size, False)  # fmt: skip
-    for row in range(start, tl.minimum(start + rows, height)):
-        if pool_size == 3:
-            below, ahead = _row(x, row + 1, x_h, x_w, column, known, height, width,
-                                mean, pool_size, False)  # fmt: skip
-            total = above + here + below
-        else:
-            total, centre = _window(x, row, x_h, x_w, column, known, height, width,
-                                    mean, pool_size, False)  # fmt: skip
-        total /= _inside(row, height, pool_size) * _inside(column, width, pool_size)
-        slope = tl.load(grad + tl.cast(row, tl.int64) * grad_h, mask=known, other=0.0).to(tl.float32)
-        branch += slope * (total - (centre - mean))
-        if with_shortcut:
-            shortcut += slope * centre
-        if pool_size == 3:
-            above = here
-            here = below
-            centre = ahead
-    depth: tl.constexpr = contiguous if channels_last else tile // contiguous
-    deep = tl.cdiv(channels, depth)
-    columns = tl.num_programs(0) // deep
-    place = (sample * tl.num_programs(1) + tl.program_id(1)) * columns + tl.program_id(0) // deep
-    kinds: tl.constexpr = 2 if with_shortcut else 1
-    partial += place.to(tl.int64) * kinds * channels + channel
-    real = channel < channels
-    tl.store(partial, tl.sum(branch, axis=0, keep_dims=True), mask=real)
-    if with_shortcut:
-        tl.store(partial + channels, tl.sum(shortcut, axis=0, keep_dims=True), mask=real)

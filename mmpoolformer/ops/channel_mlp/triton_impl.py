@@ -1,0 +1,224 @@
+"""The operation for CUDA: matrix products by the vendor's library, fused kernels between them.
+
+Kept for backward are the input, the statistics and the hidden layer before its activation; the norm
+and the activation are computed again by the kernels that need them.
+"""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+from torch.nn import functional as F
+
+from mmpoolformer.ops.channel_mlp import reference, triton_launch
+from mmpoolformer.ops.tokens import as_map, as_rows
+
+# Whether a product of half-precision matrices can be fp32: since PyTorch 2.8.
+_WIDENS = 'dtype' in torch.ops.aten.mm.overloads()
+
+
+def channel_mlp(
+    x: Tensor,
+    norm_weight: Tensor,
+    norm_bias: Tensor | None,
+    fc1_weight: Tensor,
+    fc1_bias: Tensor | None,
+    fc2_weight: Tensor,
+    fc2_bias: Tensor | None,
+    layer_scale: Tensor | None,
+    res_scale: Tensor | None,
+    drop_factor: Tensor | None,
+    act_scale: Tensor | None,
+    act_bias: Tensor | None,
+    act: str,
+    per_position: bool,
+    eps: float,
+) -> Tensor:
+    """Compute it; see :func:`mmpoolformer.ops.channel_mlp`.
+
+    The reference takes fp64 and empty maps.
+    """
+    parameters = (
+        *(norm_weight, norm_bias, fc1_weight, fc1_bias, fc2_weight, fc2_bias),
+        *(layer_scale, res_scale, drop_factor, act_scale, act_bias),
+    )
+    if torch.float64 in (x.dtype, norm_weight.dtype, fc1_weight.dtype) or not x.numel():
+        return reference.channel_mlp(x, *parameters, act, per_position, eps)
+    device = x.device.type
+    autocast = torch.is_autocast_enabled(device)
+    dtype = torch.get_autocast_dtype(device) if autocast else fc1_weight.dtype
+    options = _Options(dtype, per_position, eps)
+    given = [v for v in (x, *parameters) if v is not None]
+    if torch.is_grad_enabled() and any(v.requires_grad for v in given):
+        return _ChannelMLP.apply(options, x, *parameters)
+    rows = _rows(x)
+    with _plain(x):
+        y, *_ = _forward(options, rows, _Parameters(*parameters).packed(), keep=False)
+    return as_map(y, x.shape[2:])
+
+
+class _Options(NamedTuple):
+    """What is no tensor; ``dtype`` is that of the matrix products."""
+
+    dtype: torch.dtype
+    per_position: bool
+    eps: float
+
+
+class _Parameters(NamedTuple):
+    """The parameters, in the order of the operation; for GELU the last two are ``None``."""
+
+    norm_weight: Tensor
+    norm_bias: Tensor | None
+    fc1_weight: Tensor
+    fc1_bias: Tensor | None
+    fc2_weight: Tensor
+    fc2_bias: Tensor | None
+    layer_scale: Tensor | None
+    res_scale: Tensor | None
+    drop_factor: Tensor | None
+    act_scale: Tensor | None
+    act_bias: Tensor | None
+
+    def packed(self) -> _Parameters:
+        """Return them as kernels read them: without strides."""
+        return _Parameters(*(None if v is None else v.contiguous() for v in self))
+
+
+class _ChannelMLP(torch.autograd.Function):
+    """Saves the input, its statistics and the hidden layer before the activation."""
+
+    @staticmethod
+    def forward(ctx, options, x, *parameters):
+        rows, parameters = _rows(x), _Parameters(*parameters).packed()
+        with _plain(x):
+            y, statistics, hidden = _forward(options, rows, parameters, keep=True)
+        ctx.save_for_backward(rows, statistics, hidden, *parameters)
+        ctx.options, ctx.size = options, x.shape[2:]
+        return as_map(y, x.shape[2:])
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, grad):
+        rows, statistics, hidden, *parameters = ctx.saved_tensors
+        parameters = _Parameters(*parameters)
+        _, needs_x, *needs = ctx.needs_input_grad
+        needs = _Parameters(*needs)
+        with _plain(grad):
+            found, grad_x = _backward(
+                ctx.options, rows, statistics, hidden, parameters, _rows(grad), needs, needs_x
+            )
+        grads = [
+            value.to(parameter.dtype).view_as(parameter) if need else None
+            for value, parameter, need in zip(found, parameters, needs, strict=True)
+        ]
+        return None, as_map(grad_x, ctx.size) if needs_x else None, *grads
+
+
+def _rows(x: Tensor) -> Tensor:
+    """Return ``(B, H * W, C)``, contiguous; copied unless ``x`` is channels-last."""
+    return as_rows(x.contiguous(memory_format=torch.channels_last)).contiguous()
+
+
+@contextmanager
+def _plain(x: Tensor):
+    """Launch on the device of ``x``, with autocast off."""
+    with torch.cuda.device_of(x), torch.autocast(x.device.type, enabled=False):
+        yield
+
+
+def _cast(value: Tensor | None, dtype: torch.dtype) -> Tensor | None:
+    return None if value is None else value.to(dtype)
+
+
+def _forward(
+    options: _Options, rows: Tensor, p: _Parameters, keep: bool
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Return the output, ``(B, N, C)``, the statistics and, if kept, what the activation gets."""
+    dtype = options.dtype
+    normed, statistics = triton_launch.normalise(
+        rows, p.norm_weight, p.norm_bias, dtype, options.per_position, options.eps
+    )
+    hidden = F.linear(normed, _cast(p.fc1_weight, dtype), _cast(p.fc1_bias, dtype))
+    activated = torch.empty_like(hidden) if keep else hidden
+    triton_launch.activate(hidden, activated, p.act_scale, p.act_bias)
+    branch = F.linear(activated, _cast(p.fc2_weight, dtype), _cast(p.fc2_bias, dtype))
+    y = triton_launch.add_branch(
+        *(rows, branch, p.layer_scale, p.res_scale, p.drop_factor),
+        torch.promote_types(rows.dtype, p.norm_weight.dtype),
+    )
+    return y, statistics, hidden
+
+
+def _backward(
+    options, rows, statistics, hidden, p, grad, needs, needs_x
+) -> tuple[_Parameters, Tensor | None]:
+    """Return the gradients of the parameters, fp32, and that of the input."""
+    plain, scaled, branch_sums = triton_launch.branch_gradient(
+        grad, rows if needs.res_scale else None, p.layer_scale, p.drop_factor, options.dtype
+    )
+    hidden = hidden.flatten(0, 1)
+    hidden_grad = scaled.flatten(0, 1) @ p.fc2_weight.to(options.dtype)
+    activated, hidden_sums = triton_launch.activate_backward(
+        hidden, hidden_grad, p.act_scale, p.act_bias
+    )
+    fc2 = layer_scale = None
+    if needs.fc2_weight or needs.layer_scale:
+        fc2, layer_scale = _outer_gradients(plain, activated, branch_sums[0], p)
+    del plain, scaled, activated
+    normed_grad = (hidden_grad @ p.fc1_weight.to(options.dtype)).view_as(rows)
+    normed, sums = triton_launch.norm_sums(
+        rows, normed_grad, statistics, p.norm_weight, p.norm_bias, options.per_position
+    )
+    fc1 = _product(hidden_grad, normed.flatten(0, 1)) if needs.fc1_weight else None
+    del hidden_grad, normed
+    grad_x = None
+    if needs_x:
+        means = None
+        if not options.per_position:
+            means = (sums * p.norm_weight.float()).sum(2) / rows[0].numel()
+        grad_x = triton_launch.norm_backward(
+            rows, normed_grad, grad, statistics, means, p.norm_weight, p.res_scale
+        )
+    fc2_bias = branch_sums[0]
+    return _Parameters(
+        norm_weight=sums[:, 1].sum(0),
+        norm_bias=sums[:, 0].sum(0),
+        fc1_weight=fc1,
+        fc1_bias=hidden_sums[0],
+        fc2_weight=fc2,
+        fc2_bias=fc2_bias if p.layer_scale is None else fc2_bias * p.layer_scale.float(),
+        layer_scale=layer_scale,
+        res_scale=branch_sums[1] if needs.res_scale else None,
+        drop_factor=None,
+        act_scale=None if p.act_scale is None else hidden_sums[1].sum(),
+        act_bias=None if p.act_bias is None else hidden_sums[2].sum(),
+    ), grad_x
+
+
+def _outer_gradients(
+    plain: Tensor, activated: Tensor, branch_sum: Tensor, p: _Parameters
+) -> tuple[Tensor, Tensor | None]:
+    """Return the gradients of fc2's weight and of LayerScale.
+
+    Both follow from the product without LayerScale, so the branch need not be computed again:
+    ``d fc2 = layer_scale * product`` and ``d layer_scale = Σ fc2 * product + bias * Σ grad``.
+    """
+    product = _product(plain.flatten(0, 1), activated)
+    if p.layer_scale is None:
+        return product, None
+    layer_scale = (product * p.fc2_weight.float()).sum(1)
+    if p.fc2_bias is not None:
+        layer_scale = layer_scale + p.fc2_bias.float() * branch_sum
+    return product.mul_(p.layer_scale.float()[:, None]), layer_scale
+
+
+def _product(a: Tensor, b: Tensor) -> Tensor:
+    """Return ``a.T @ b`` in fp32: sums over all positions can exceed the range of fp16."""
+    if _WIDENS and a.is_cuda and a.dtype != torch.float32:
+        return torch.mm(a.t(), b, out_dtype=torch.float32)
+    return a.float().t() @ b.float()
