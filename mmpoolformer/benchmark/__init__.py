@@ -3,14 +3,14 @@
 Numbers of one table come from one interleaved run of entries that gave the same features.
 """
 
-from mmpoolformer.benchmark.checks import Disagreement
+from mmpoolformer.benchmark.checks import DisagreementError
 from mmpoolformer.benchmark.report import print_result, write_report
 from mmpoolformer.benchmark.runner import Plan, Subject, run
 from mmpoolformer.benchmark.settings import Candidate, Setting
 
 __all__ = [
     'Candidate',
-    'Disagreement',
+    'DisagreementError',
     'Plan',
     'Setting',
     'Subject',

@@ -17,7 +17,7 @@ from rich.console import Console
 from rich.progress import Progress
 from torch import Tensor
 
-from mmpoolformer.benchmark.checks import TOLERANCES, check
+from mmpoolformer.benchmark.checks import check, computed, tolerances
 from mmpoolformer.benchmark.limit import Limit, measure_limit
 from mmpoolformer.benchmark.memory import peak_on_cpu, peak_on_cuda
 from mmpoolformer.benchmark.settings import Candidate, Setting
@@ -112,10 +112,12 @@ def run(subject: Subject, candidates: Sequence[Candidate], setting: Setting, pla
     A candidate of another package that cannot be built or run is left out, with a note.
 
     Raises:
-        Disagreement: If an entry does not compute what the reference does.
+        DisagreementError: If an entry does not compute what the reference does.
     """
     torch.compiler.reset()
-    progress = Progress(console=Console(stderr=True), transient=True, disable=not sys.stderr.isatty())
+    progress = Progress(
+        console=Console(stderr=True), transient=True, disable=not sys.stderr.isatty()
+    )
     with progress, tempfile.TemporaryDirectory() as folder:
         steps = len(candidates) * (1 + plan.rounds + plan.memory)
         task = progress.add_task(setting.title, total=steps)
@@ -144,28 +146,21 @@ def run(subject: Subject, candidates: Sequence[Candidate], setting: Setting, pla
     return Result(setting, entries, limit, notes + _unsteady(entries))
 
 
-def _expected(subject: Subject, setting: Setting) -> dict[str, Tensor]:
-    """Return what the reference computes in float32."""
-    exact = replace(setting, dtype='float32', amp=False)
-    return _computed(subject.build(Candidate('ours', 'reference'), exact))
-
-
-def _computed(workload: Workload) -> dict[str, Tensor]:
-    maps = {f'map of stage {i}': m for i, m in enumerate(workload.compute())}
-    # Pooling less identity cancels a constant: its gradient is zero but for rounding.
-    gradients = {
-        f'gradient of {name}': gradient
-        for name, gradient in workload.gradients().items()
-        if not name.endswith('norm1.bias')
-    }
-    return maps | gradients
+def _expected(subject: Subject, setting: Setting) -> tuple[dict[str, Tensor], dict[str, float]]:
+    """Return what the reference computes in float32, and how far off others may be."""
+    reference = Candidate('ours', 'reference')
+    exact = computed(subject.build(reference, replace(setting, dtype='float32', amp=False)))
+    plain = exact
+    if setting.dtype != 'float32':
+        plain = computed(subject.build(reference, setting))
+    return exact, tolerances(plain, exact, setting.dtype)
 
 
 def _start(
     subject: Subject,
     candidate: Candidate,
     setting: Setting,
-    expected: dict[str, Tensor],
+    expected: tuple[dict[str, Tensor], dict[str, float]],
     folder: Path,
 ) -> _Running:
     """Build an entry, run it for the first time, and check what it computes."""
@@ -177,7 +172,7 @@ def _start(
         workload.compute()
         _wait(setting)
         first = time.perf_counter() - start
-    error = check(candidate.name, _computed(workload), expected, TOLERANCES[setting.dtype])
+    error = check(candidate.name, computed(workload), *expected)
     workload.release()
     for _ in range(_UNTIMED):
         workload.iterate()
@@ -199,9 +194,7 @@ def _empty_caches(folder: Path) -> contextlib.AbstractContextManager:
     return fresh_cache(dir=str(folder), delete=False)
 
 
-def _time(
-    running: list[_Running], setting: Setting, plan: Plan, tick: Callable[[], None]
-) -> None:
+def _time(running: list[_Running], setting: Setting, plan: Plan, tick: Callable[[], None]) -> None:
     by_name = {r.entry.candidate.name: r for r in running}
     functions = {name: r.workload.iterate for name, r in by_name.items()}
     times = interleave(functions, plan.seconds, plan.rounds, on_cuda=setting.on_cuda, tick=tick)
@@ -219,9 +212,7 @@ def _measure_memory(
         else:
             r.workload = None  # The other process needs the room.
             gc.collect()
-            r.entry.memory = peak_on_cpu(
-                subject.build, r.entry.candidate, setting, r.compiled
-            )
+            r.entry.memory = peak_on_cpu(subject.build, r.entry.candidate, setting, r.compiled)
         tick()
 
 
