@@ -42,7 +42,7 @@ def mix_channels(block: nn.Module, x: Tensor, fused: str) -> Tensor | None:
     star = type(mlp.act) is StarReLU
     return channel_mlp(
         *(x, norm.weight, norm.bias),
-        *(mlp.fc1.weight[..., 0, 0], mlp.fc1.bias, mlp.fc2.weight[..., 0, 0], mlp.fc2.bias),
+        *(mlp.fc1.weight.flatten(1), mlp.fc1.bias, mlp.fc2.weight.flatten(1), mlp.fc2.bias),
         *(_scale(block.layer_scale2), _scale(block.res_scale2), _drop_factor(block.drop_path, x)),
         *((mlp.act.scale, mlp.act.bias) if star else (None, None)),
         act='star_relu' if star else 'gelu',

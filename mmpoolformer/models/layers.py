@@ -7,6 +7,8 @@ from mmcv.cnn import build_activation_layer, build_norm_layer
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from mmpoolformer.ops.tokens import in_cheaper_format
+
 
 class SquaredReLU(nn.Module):
     """``relu(x)²`` (arXiv 2109.08668)."""
@@ -146,7 +148,9 @@ class Downsampling(nn.Module):
             self.norm = nn.Identity()
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.conv(self.norm(x)) if self.norm_first else self.norm(self.conv(x))
+        if self.norm_first:
+            return self.conv(in_cheaper_format(self.norm(x), self.conv.weight))
+        return self.norm(self.conv(in_cheaper_format(x, self.conv.weight)))
 
 
 def init_truncated(module: nn.Module) -> None:

@@ -8,6 +8,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from mmpoolformer.ops.dispatch import choose
+
 # Numbers of a temporary that stays in the last-level cache of a CPU, 8 MiB in fp32, and is large
 # enough for matrix products at full speed; 2**16 to 2**23 were measured.
 CACHED = 2**21
@@ -16,6 +18,8 @@ CACHED = 2**21
 _FEW_ROWS = 64
 # Numbers whose sum of squares is formed in fp32; such sums are added in double precision.
 _SUMMED = 2**18
+# Whether a product of matrices in half precision can be fp32: since PyTorch 2.8.
+_WIDENS = 'dtype' in torch.ops.aten.mm.overloads()
 
 
 def as_rows(x: Tensor) -> Tensor:
@@ -26,6 +30,22 @@ def as_rows(x: Tensor) -> Tensor:
 def as_map(rows: Tensor, size: tuple[int, int]) -> Tensor:
     """Return ``(B, H * W, C)`` as a channels-last ``(B, C, H, W)``."""
     return rows.unflatten(1, size).permute(0, 3, 1, 2)
+
+
+def in_cheaper_format(x: Tensor, weight: Tensor) -> Tensor:
+    """Return the map that a convolution takes, in the memory format that costs fewer copies.
+
+    Convolutions bring the kernel to the format of the map, several times in a training step; where
+    the map is smaller, the map is what should be copied.
+    """
+    if (
+        choose('auto', x) == 'torch'
+        and x.device.type == 'cpu'
+        and x.numel() < weight.numel()
+        and weight.is_contiguous()
+    ):
+        return x.contiguous()
+    return x
 
 
 def chunks(rows: Tensor, width: int) -> Iterator[tuple[slice, slice]]:
@@ -88,6 +108,32 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None, act: str = 'no
         return torch.ops.mkldnn._linear_pointwise(x, weight, bias, act, [], approximation)
     x = F.linear(x, weight, bias)
     return {'none': lambda h: h, 'gelu': F.gelu, 'relu': F.relu}[act](x)
+
+
+def outer(a: Tensor, b: Tensor) -> Tensor:
+    """Return ``a.T @ b``, a sum over all rows, in fp32 or wider: fp16 could not hold it."""
+    if _has_onednn(a):
+        return _outer_by_onednn(a, b).float()
+    if _WIDENS and a.is_cuda and a.dtype in (torch.float16, torch.bfloat16):
+        return torch.mm(a.T, b, out_dtype=torch.float32)
+    wide = torch.promote_types(a.dtype, torch.float32)
+    return a.to(wide).T @ b.to(wide)
+
+
+def _outer_by_onednn(a: Tensor, b: Tensor) -> Tensor:
+    widths = a.shape[1], b.shape[1]
+    if len(a) >= max(widths):
+        # The weight gradient of a 1x1 convolution: it reads both as they are.
+        a_map, b_map = (rows[None, None].permute(0, 3, 1, 2) for rows in (a, b))
+        _, product, _ = torch.ops.aten.convolution_backward(
+            *(a_map, b_map, a.new_empty(*widths, 1, 1), None),
+            *([1, 1], [0, 0], [1, 1], False, [0, 0], 1, [False, True, False]),
+        )
+        return product[:, :, 0, 0]
+    # A linear layer with columns as its rows; it needs a copy, of the smaller one.
+    if widths[0] <= widths[1]:
+        return linear(a.T.contiguous(), b.T)
+    return linear(b.T.contiguous(), a.T).T.contiguous()
 
 
 def _has_onednn(x: Tensor) -> bool:

@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
-from mmpoolformer.ops.tokens import as_map, as_rows, chunks, linear, statistics
+from mmpoolformer.ops.tokens import as_map, as_rows, chunks, linear, outer, statistics
 
 _WIDE = 128
 
@@ -76,7 +76,7 @@ class _ChannelMLP(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx, options, x, *parameters):
-        prepared = _Prepared(options, False, x, *parameters)
+        prepared = _Prepared(options, x, *parameters)
         x = x.contiguous(memory_format=torch.channels_last)
         rows = as_rows(x)
         # Low precision in and out: widening all chunks would cost more than a norm of its own.
@@ -112,9 +112,7 @@ class _ChannelMLP(torch.autograd.Function):
         # Once: gradient checkpointing computes them for one look only.
         x, mean, rstd, *others = ctx.saved_tensors
         parameters, kept = others[:11], iter(others[11:])
-        # With LayerScale in fc2 its gradient needs no product of its own; fp16 has no 1e-8 for it.
-        folds = ctx.options.product_dtype != torch.float16
-        prepared = _Prepared(ctx.options, folds, x, *parameters)
+        prepared = _Prepared(ctx.options, x, *parameters)
         prepared.use(None if mean is None else (mean, rstd))
         rows = as_rows(x.contiguous(memory_format=torch.channels_last))
         grad = as_rows(grad.contiguous(memory_format=torch.channels_last))
@@ -131,7 +129,7 @@ class _Prepared:
     """The parameters in the types and shapes in which they are used."""
 
     def __init__(
-        self, options, folds, x, norm_weight, norm_bias, fc1_weight, fc1_bias, fc2_weight, fc2_bias,
+        self, options, x, norm_weight, norm_bias, fc1_weight, fc1_bias, fc2_weight, fc2_bias,
         layer_scale, res_scale, drop_factor, act_scale, act_bias,
     ) -> None:  # fmt: skip
         self.options = options
@@ -143,15 +141,13 @@ class _Prepared:
         )
         self.norm_weight, self.norm_bias = self.wide(norm_weight), self.wide(norm_bias)
         self.fc1_weight, self.fc1_bias = self.narrow(fc1_weight), self.narrow(fc1_bias)
-        self.foldable = [fc2_weight, fc2_bias, layer_scale if folds else None, act_scale, act_bias]
-        fc2 = _fold(*map(self.wide, self.foldable))
-        self.fc2_weight, self.fc2_bias = map(self.narrow, fc2)
-        self.layer_scale = None if folds else self.wide(layer_scale)
-        self.res_scale = self.wide(res_scale)
+        self.act_scale, self.act_bias = self.wide(act_scale), self.wide(act_bias)
+        self.fc2_weight, self.fc2_bias = map(self.narrow, self.fold(fc2_weight, fc2_bias))
+        self.layer_scale, self.res_scale = self.wide(layer_scale), self.wide(res_scale)
         self.drop_factor = None if drop_factor is None else self.wide(drop_factor)[:, None, None]
-        # What scales the branch and is not in fc2, (B, 1, C).
+        # What scales the branch, (B, 1, C).
         self.factor = self.drop_factor
-        if self.layer_scale is not None:
+        if layer_scale is not None:
             ones = self.layer_scale.new_ones(len(x), 1, 1)
             self.factor = self.layer_scale * (ones if drop_factor is None else self.drop_factor)
         self.shift = self.scale = None
@@ -161,6 +157,13 @@ class _Prepared:
 
     def narrow(self, value: Tensor | None) -> Tensor | None:
         return None if value is None else value.to(self.options.product_dtype).contiguous()
+
+    def fold(self, weight: Tensor, bias: Tensor | None) -> tuple[Tensor, Tensor | None]:
+        """Return fc2 with what StarReLU does after the square in it."""
+        if self.act_scale is None:
+            return weight, bias
+        moved = self.act_bias * self.wide(weight).sum(1)
+        return self.wide(weight) * self.act_scale, moved if bias is None else bias + moved
 
     def use(self, moments: tuple[Tensor, Tensor] | None) -> None:
         """Take the statistics of the samples: the norm is then ``shift + scale * x``."""
@@ -216,24 +219,6 @@ class _Prepared:
             target.copy_(out)
 
 
-def _fold(
-    weight: Tensor,
-    bias: Tensor | None,
-    layer_scale: Tensor | None,
-    act_scale: Tensor | None,
-    act_bias: Tensor | None,
-) -> tuple[Tensor, Tensor | None]:
-    """Return fc2 with LayerScale and what StarReLU does after the square in it."""
-    if act_bias is not None:
-        moved = act_bias * weight.sum(1)
-        bias = moved if bias is None else bias + moved
-        weight = weight * act_scale
-    if layer_scale is not None:
-        weight = weight * layer_scale[:, None]
-        bias = None if bias is None else bias * layer_scale
-    return weight, bias
-
-
 class _Backward:
     """Sums of gradients over chunks."""
 
@@ -241,68 +226,60 @@ class _Backward:
         self.prepared, self.rows = prepared, rows
         p = prepared
         self.x = torch.empty_like(rows, dtype=p.inner)
-        hidden, channels = p.fc1_weight.shape
-        zeros = p.norm_weight.new_zeros
-        self.fc1, self.fc1_bias = zeros(hidden, channels), zeros(hidden)
-        self.fc2, self.fc2_bias = zeros(channels, hidden), zeros(channels)
-        self.norm_weight, self.norm_bias = zeros(channels), zeros(channels)
-        self.layer_scale, self.res_scale = zeros(channels), zeros(channels)
+        self.sums = _Sums()
         # Per sample, for a norm over all of it: sums of its gradient, and of that times x.
-        self.sums, self.products = zeros(len(rows), 1, channels), zeros(len(rows), 1, channels)
-        self.fc1_transposed = p.fc1_weight.T.contiguous()
-        self.fc2_transposed = p.fc2_weight.T.contiguous()
+        shape = len(rows), 1, rows.shape[2]
+        self.slopes, self.products = (p.norm_weight.new_zeros(shape) for _ in range(2))
 
     def add_chunk(self, chunk: tuple[slice, slice], grad: Tensor, before: Tensor | None) -> None:
-        p, samples = self.prepared, chunk[0]
+        p, sums, samples = self.prepared, self.sums, chunk[0]
         here = self.rows[chunk].to(p.inner)
         normed, *moments = p.normed(here, samples)
         if before is None:
             before = linear(normed, p.fc1_weight, p.fc1_bias)
         hidden = p.activated(before)
-        branch_grad = p.scaled(grad, samples).flatten(0, 1)
-        if p.layer_scale is not None:
-            branch = linear(hidden, p.fc2_weight, p.fc2_bias).to(p.inner)
-            kept = grad if p.drop_factor is None else grad * p.drop_factor[samples]
-            self.layer_scale += (kept.flatten(0, 1) * branch).sum(0)
         if p.res_scale is not None:
-            self.res_scale += (grad * here).sum((0, 1))
-        self.fc2_bias += branch_grad.sum(0)
-        branch_grad = p.narrow(branch_grad)
-        self.fc2 += branch_grad.T @ hidden
-        hidden_grad = linear(branch_grad, self.fc2_transposed)
-        if p.options.act == 'gelu':
-            hidden_grad = torch.ops.aten.gelu_backward(hidden_grad, before)
+            sums.add('res_scale', (grad * here).sum((0, 1)))
+        # Without LayerScale first: its own gradient then follows from that of fc2.
+        branch_grad = grad if p.drop_factor is None else grad * p.drop_factor[samples]
+        sums.add('branch', branch_grad.sum((0, 1)))
+        sums.add('product', outer(p.narrow(branch_grad.flatten(0, 1)), hidden))
+        branch_grad = branch_grad if p.layer_scale is None else branch_grad * p.layer_scale
+        hidden_grad = linear(p.narrow(branch_grad.flatten(0, 1)), p.fc2_weight.T)
+        if p.act_scale is None:
+            torch.ops.aten.gelu_backward(hidden_grad, before, grad_input=hidden_grad)
         else:
             hidden_grad.mul_(F.relu(before)).mul_(2)
-        self.fc1 += hidden_grad.T @ normed
-        self.fc1_bias += hidden_grad.sum(0)
-        normed_grad = linear(hidden_grad, self.fc1_transposed).to(p.inner).view_as(here)
+        sums.add('fc1', outer(hidden_grad, normed))
+        sums.add('fc1_bias', hidden_grad.sum(0, dtype=p.inner))
+        normed_grad = linear(hidden_grad, p.fc1_weight.T).to(p.inner).view_as(here)
         self._through_norm(chunk, grad, here, normed_grad, moments)
 
     def _through_norm(self, chunk, grad, here, normed_grad, moments) -> None:
         p = self.prepared
         if not moments:
             self.x[chunk] = normed_grad
-            self.sums[chunk[0]] += normed_grad.sum(1, keepdim=True)
+            self.slopes[chunk[0]] += normed_grad.sum(1, keepdim=True)
             self.products[chunk[0]] += normed_grad.mul_(here).sum(1, keepdim=True)
             return
         through, weight, bias = torch.ops.aten.native_layer_norm_backward(
             *(normed_grad, here, p.norm_weight.shape, *moments, p.norm_weight, p.norm_bias),
             [True, True, p.norm_bias is not None],
         )
-        self.norm_weight += weight
+        self.sums.add('norm_weight', weight)
         if bias is not None:
-            self.norm_bias += bias
+            self.sums.add('norm_bias', bias)
         self.x[chunk] = through + (grad if p.res_scale is None else grad * p.res_scale)
 
     def add_through_statistics(self, grad: Tensor) -> None:
         """Finish the norm over all of a sample, which needs the sums over all chunks."""
         p, count = self.prepared, self.rows[0].numel()
         # Sums of the gradient times the normalised x.
-        products = p.rstd * (self.products - p.mean * self.sums)
-        self.norm_weight, self.norm_bias = products.sum((0, 1)), self.sums.sum((0, 1))
+        products = p.rstd * (self.products - p.mean * self.slopes)
+        self.sums.add('norm_weight', products.sum((0, 1)))
+        self.sums.add('norm_bias', self.slopes.sum((0, 1)))
         slope = -(p.rstd**2) * (products * p.norm_weight).sum(2, keepdim=True) / count
-        offset = -p.rstd * (self.sums * p.norm_weight).sum(2, keepdim=True) / count
+        offset = -p.rstd * (self.slopes * p.norm_weight).sum(2, keepdim=True) / count
         offset = offset - slope * p.mean
         for chunk in chunks(self.rows, self.rows.shape[2]):
             samples = chunk[0]
@@ -314,26 +291,45 @@ class _Backward:
 
     def gradients(self, needed: tuple[bool, ...]) -> list[Tensor | None]:
         """Return the gradients of all parameters, in the order of the operation."""
-        p = self.prepared
-        with torch.enable_grad():
-            leaves = [
-                None if v is None else p.wide(v.detach()).requires_grad_() for v in p.foldable
-            ]
-            weight, bias = _fold(*leaves)
-        outputs, output_grads = [weight], [self.fc2]
-        if bias is not None:
-            outputs, output_grads = [weight, bias], [self.fc2, self.fc2_bias]
-        given = [leaf for leaf in leaves if leaf is not None]
-        found = iter(torch.autograd.grad(outputs, given, output_grads))
-        fc2, fc2_bias, folded, act_scale, act_bias = (
-            None if leaf is None else next(found) for leaf in leaves
-        )
+        p, sums = self.prepared, self.sums.totals
+        product, branch = sums['product'], sums['branch']
+        _, _, _, _, fc2_weight, fc2_bias, *_ = map(p.wide, p.given)
+        act_scale = act_bias = layer_scale = None
+        # In place and without temporaries: weights are larger than small maps.
+        if p.act_scale is not None:
+            scales = 1.0 if p.layer_scale is None else p.layer_scale
+            act_scale = (_dot_rows(product, fc2_weight) * scales).sum()
+            act_bias = (fc2_weight.sum(1) * branch * scales).sum()
+            product.mul_(p.act_scale).add_(branch[:, None] * p.act_bias)
+        if p.layer_scale is not None:
+            layer_scale = _dot_rows(product, fc2_weight)
+            if fc2_bias is not None:
+                layer_scale += branch * fc2_bias
+            product.mul_(p.layer_scale[:, None])
+            branch = branch * p.layer_scale
         grads = [
-            *(self.norm_weight, self.norm_bias, self.fc1, self.fc1_bias, fc2, fc2_bias),
-            self.layer_scale if folded is None else folded,
-            *(self.res_scale, None, act_scale, act_bias),
+            *(sums['norm_weight'], sums.get('norm_bias'), sums['fc1'], sums['fc1_bias']),
+            *(product, branch, layer_scale, sums.get('res_scale'), None, act_scale, act_bias),
         ]
         return [
-            grad.to(value.dtype) if need and value is not None else None
+            grad.to(value.dtype).view_as(value) if need and value is not None else None
             for grad, value, need in zip(grads, p.given, needed, strict=True)
         ]
+
+
+def _dot_rows(a: Tensor, b: Tensor) -> Tensor:
+    """Return the scalar product of each row of ``a``, ``(N, C)``, with that of ``b``."""
+    return torch.bmm(a[:, None], b[:, :, None]).flatten()
+
+
+class _Sums:
+    """Sums over chunks by name."""
+
+    def __init__(self) -> None:
+        self.totals: dict[str, Tensor] = {}
+
+    def add(self, name: str, value: Tensor) -> None:
+        if name in self.totals:
+            self.totals[name] += value
+        else:
+            self.totals[name] = value

@@ -15,10 +15,7 @@ from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
 from mmpoolformer.ops.channel_mlp import reference, triton_launch
-from mmpoolformer.ops.tokens import as_map, as_rows
-
-# Whether a product of half-precision matrices can be fp32: since PyTorch 2.8.
-_WIDENS = 'dtype' in torch.ops.aten.mm.overloads()
+from mmpoolformer.ops.tokens import as_map, as_rows, outer
 
 
 def channel_mlp(
@@ -174,7 +171,7 @@ def _backward(
     normed, sums = triton_launch.norm_sums(
         rows, normed_grad, statistics, p.norm_weight, p.norm_bias, options.per_position
     )
-    fc1 = _product(hidden_grad, normed.flatten(0, 1)) if needs.fc1_weight else None
+    fc1 = outer(hidden_grad, normed.flatten(0, 1)) if needs.fc1_weight else None
     del hidden_grad, normed
     grad_x = None
     if needs_x:
@@ -208,17 +205,10 @@ def _outer_gradients(
     Both follow from the product without LayerScale, so the branch need not be computed again:
     ``d fc2 = layer_scale * product`` and ``d layer_scale = Σ fc2 * product + bias * Σ grad``.
     """
-    product = _product(plain.flatten(0, 1), activated)
+    product = outer(plain.flatten(0, 1), activated)
     if p.layer_scale is None:
         return product, None
     layer_scale = (product * p.fc2_weight.float()).sum(1)
     if p.fc2_bias is not None:
         layer_scale = layer_scale + p.fc2_bias.float() * branch_sum
     return product.mul_(p.layer_scale.float()[:, None]), layer_scale
-
-
-def _product(a: Tensor, b: Tensor) -> Tensor:
-    """Return ``a.T @ b`` in fp32: sums over all positions can exceed the range of fp16."""
-    if _WIDENS and a.is_cuda and a.dtype != torch.float32:
-        return torch.mm(a.t(), b, out_dtype=torch.float32)
-    return a.float().t() @ b.float()
