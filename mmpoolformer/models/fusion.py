@@ -28,8 +28,11 @@ def mix_tokens(block: nn.Module, x: Tensor, fused: str) -> Tensor | None:
     )
 
 
-def mix_channels(block: nn.Module, x: Tensor, fused: str) -> Tensor | None:
-    """Return the second half of ``block`` from one operation, ``None`` if there is none for it."""
+def mix_channels(block: nn.Module, x: Tensor, fused: str, inplace: bool) -> Tensor | None:
+    """Return the second half of ``block`` from one operation, ``None`` if there is none for it.
+
+    With ``inplace``, ``x`` may be overwritten where nothing needs a gradient.
+    """
     norm, mlp = block.norm2, block.mlp
     parts = (norm, block.layer_scale2, block.res_scale2, block.drop_path)
     per_position = type(norm) is ChannelLayerNorm
@@ -48,6 +51,7 @@ def mix_channels(block: nn.Module, x: Tensor, fused: str) -> Tensor | None:
         act='star_relu' if star else 'gelu',
         per_position=per_position,
         eps=norm.eps,
+        inplace=inplace,
         fused=fused,
     )
 

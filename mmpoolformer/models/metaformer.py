@@ -82,7 +82,8 @@ class MetaFormerBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.mix_tokens(x)
-        return x if self.mlp is None else self.mix_channels(x)
+        # A sum that nobody else has: where no gradient is needed it can be overwritten.
+        return x if self.mlp is None else self.mix_channels(x, inplace=self.residual)
 
     def mix_tokens(self, x: Tensor) -> Tensor:
         """Compute the first half, on ``(B, dim, H, W)``."""
@@ -93,10 +94,10 @@ class MetaFormerBlock(nn.Module):
         branch = self.drop_path(self.layer_scale1(self.token_mixer(self.norm1(x))))
         return self.res_scale1(x) + branch if self.residual else branch
 
-    def mix_channels(self, x: Tensor) -> Tensor:
-        """Compute the second half, on ``(B, dim, H, W)``."""
+    def mix_channels(self, x: Tensor, *, inplace: bool = False) -> Tensor:
+        """Compute the second half, on ``(B, dim, H, W)``, which ``inplace`` lets it overwrite."""
         if fusion.runs(self.fused, x):
-            y = fusion.mix_channels(self, x, self.fused)
+            y = fusion.mix_channels(self, x, self.fused, inplace)
             if y is not None:
                 return y
         branch = self.drop_path(self.layer_scale2(self.mlp(self.norm2(x))))

@@ -10,9 +10,9 @@ from torch.nn import functional as F
 
 from mmpoolformer.ops.dispatch import choose
 
-# Numbers of a temporary that stays in the last-level cache of a CPU, 8 MiB in fp32, and is large
-# enough for matrix products at full speed; 2**16 to 2**23 were measured.
-CACHED = 2**21
+# Bytes of a temporary that stays in the last-level cache of a CPU, and is large enough for matrix
+# products at full speed; 2**18 to 2**25 were measured.
+CACHED = 2**23
 
 # With fewer rows than this oneDNN is slower than MKL.
 _FEW_ROWS = 64
@@ -48,16 +48,21 @@ def in_cheaper_format(x: Tensor, weight: Tensor) -> Tensor:
     return x
 
 
-def chunks(rows: Tensor, width: int) -> Iterator[tuple[slice, slice]]:
-    """Cut ``(B, N, C)`` into samples and positions, with at most ``CACHED`` numbers of ``width``.
+def chunks(rows: Tensor, width: int, itemsize: int) -> Iterator[tuple[slice, slice]]:
+    """Cut ``(B, N, C)`` into samples and positions.
 
     On a GPU there is one chunk: a kernel per chunk would cost more than it brings.
+
+    Args:
+        rows: The map.
+        width: Numbers per position of what should stay in the cache.
+        itemsize: Bytes of each.
     """
     batch, positions = rows.shape[:2]
     if rows.device.type != 'cpu':
         yield slice(0, batch), slice(0, positions)
         return
-    most = max(CACHED // width, 16)
+    most = max(CACHED // (width * itemsize), 16)
     samples = max(most // positions, 1)
     parts = -(-positions // most)
     for first in range(0, batch, samples):

@@ -174,3 +174,16 @@ def test_names_are_checked_and_what_cannot_run_is_refused():
     assert ops.IMPLEMENTATIONS == ('auto', 'reference', 'torch', 'triton')
     empty = {name: v[:0] if name in ('x', 'drop_factor') else v for name, v in values.items()}
     assert pool_mixer(**empty).shape == (0, 3, 4, 5)
+
+
+@pytest.mark.parametrize('dtype', [torch.float32, torch.bfloat16], ids=str)
+def test_inplace_overwrites_the_input_where_nothing_needs_a_gradient(dtype):
+    values = mlp_case((2, 8, 5, 3), dtype=dtype)
+    expected = channel_mlp(**values, fused='torch')
+    learning = {**values, 'x': values['x'].clone().requires_grad_()}
+    y = channel_mlp(**learning, inplace=True, fused='torch')
+    assert torch.equal(y, expected)
+    assert torch.equal(learning['x'], values['x'])
+    y = channel_mlp(**values, inplace=True, fused='torch')
+    assert torch.equal(y, expected)
+    assert torch.equal(values['x'], expected)

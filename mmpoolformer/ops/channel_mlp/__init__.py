@@ -25,6 +25,7 @@ def channel_mlp(
     act: str = 'gelu',
     per_position: bool = False,
     eps: float = 1e-5,
+    inplace: bool = False,
     fused: str = 'auto',
 ) -> Tensor:
     """Normalise, apply a multi-layer perceptron to the channels, scale, and add to the input.
@@ -47,6 +48,7 @@ def channel_mlp(
         per_position: Whether the norm takes its statistics over the channels of each position
             (layer norm) instead of over all of a sample (one group).
         eps: Added to the variance.
+        inplace: Whether ``x`` may be overwritten where nothing needs a gradient.
         fused: One of :data:`mmpoolformer.ops.IMPLEMENTATIONS`.
 
     Returns:
@@ -57,11 +59,14 @@ def channel_mlp(
         RuntimeError: If the implementation that ``fused`` names cannot run on the device of ``x``.
     """
     implementation = choose(fused, x)
-    if implementation == 'triton':
-        from mmpoolformer.ops.channel_mlp import triton_impl as module
-    else:
-        module = {'reference': reference, 'torch': torch_impl}[implementation]
-    return module.channel_mlp(
+    arguments = (
         *(x, norm_weight, norm_bias, fc1_weight, fc1_bias, fc2_weight, fc2_bias),
         *(layer_scale, res_scale, drop_factor, act_scale, act_bias, act, per_position, eps),
     )
+    if implementation == 'torch':
+        return torch_impl.channel_mlp(*arguments, inplace)
+    if implementation == 'triton':
+        from mmpoolformer.ops.channel_mlp import triton_impl
+
+        return triton_impl.channel_mlp(*arguments, inplace)
+    return reference.channel_mlp(*arguments)

@@ -6,6 +6,7 @@ and where channels are few also the hidden layer.
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -34,22 +35,25 @@ def channel_mlp(
     act: str,
     per_position: bool,
     eps: float,
+    inplace: bool,
 ) -> Tensor:
     """Compute it; see :func:`mmpoolformer.ops.channel_mlp`."""
     device = x.device.type
     autocast = torch.is_autocast_enabled(device)
     product_dtype = torch.get_autocast_dtype(device) if autocast else fc1_weight.dtype
-    tensors = (x, norm_weight, norm_bias, fc1_weight, fc1_bias, fc2_weight, fc2_bias, layer_scale)
-    learns = torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in tensors)
+    parameters = (
+        *(norm_weight, norm_bias, fc1_weight, fc1_bias, fc2_weight, fc2_bias),
+        *(layer_scale, res_scale, drop_factor, act_scale, act_bias),
+    )
+    given = [v for v in (x, *parameters) if v is not None]
+    learns = torch.is_grad_enabled() and any(v.requires_grad for v in given)
     # Where there are few channels there are many positions: the product is cheap, memory is not.
     keeps_hidden = learns and x.shape[1] >= _WIDE
     options = _Options(act, per_position, eps, product_dtype, keeps_hidden)
     with torch.autocast(device, enabled=False):
-        return _ChannelMLP.apply(
-            *(options, x, norm_weight, norm_bias),
-            *(fc1_weight, fc1_bias, fc2_weight, fc2_bias),
-            *(layer_scale, res_scale, drop_factor, act_scale, act_bias),
-        )
+        if learns:
+            return _ChannelMLP.apply(options, x, *parameters)
+        return _forward(options, x, parameters, inplace)[0]
 
 
 @dataclass(frozen=True)
@@ -76,35 +80,10 @@ class _ChannelMLP(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx, options, x, *parameters):
-        prepared = _Prepared(options, x, *parameters)
-        x = x.contiguous(memory_format=torch.channels_last)
-        rows = as_rows(x)
-        # Low precision in and out: widening all chunks would cost more than a norm of its own.
-        narrow = prepared.dtype == options.product_dtype != prepared.inner
-        moments, ready = None, None
-        if narrow and not options.per_position:
-            ready, *moments = prepared.norm_of_all(x)
-        elif not options.per_position:
-            moments = statistics(rows, options.eps)
-        prepared.use(moments)
-        y = torch.empty_like(rows, dtype=prepared.dtype)
-        kept = []
-        for chunk in chunks(rows, prepared.fc1_weight.shape[0]):
-            here = rows[chunk].to(prepared.dtype if narrow else prepared.inner)
-            if ready is None:
-                normed = prepared.normed(here.to(prepared.inner), chunk[0])[0]
-            else:
-                normed = ready[chunk].flatten(0, 1)
-            if options.keeps_hidden:
-                kept.append(linear(normed, prepared.fc1_weight, prepared.fc1_bias))
-                hidden = prepared.activated(kept[-1])
-            else:
-                hidden = prepared.hidden(normed)
-            branch = linear(hidden, prepared.fc2_weight, prepared.fc2_bias).to(here.dtype)
-            prepared.add(here, branch.view_as(here), chunk[0], y[chunk])
+        y, x, moments, kept = _forward(options, x, parameters)
         ctx.save_for_backward(x, *(moments or (None, None)), *parameters, *kept)
         ctx.options = options
-        return as_map(y, x.shape[2:])
+        return y
 
     @staticmethod
     @once_differentiable
@@ -117,12 +96,49 @@ class _ChannelMLP(torch.autograd.Function):
         rows = as_rows(x.contiguous(memory_format=torch.channels_last))
         grad = as_rows(grad.contiguous(memory_format=torch.channels_last))
         back = _Backward(prepared, rows)
-        for chunk in chunks(rows, prepared.fc1_weight.shape[0]):
+        for chunk in prepared.chunks(rows):
             back.add_chunk(chunk, grad[chunk].to(prepared.inner), next(kept, None))
         if mean is not None:
             back.add_through_statistics(grad)
         grads = back.gradients(ctx.needs_input_grad[2:])
         return None, as_map(back.x, x.shape[2:]).to(x.dtype), *grads
+
+
+def _forward(
+    options: _Options, x: Tensor, parameters: Sequence[Tensor | None], inplace: bool = False
+) -> tuple[Tensor, Tensor, Sequence[Tensor] | None, list[Tensor]]:
+    """Return the output, channels-last ``x``, statistics per sample, and kept hidden layers."""
+    prepared = _Prepared(options, x, *parameters)
+    x = x.contiguous(memory_format=torch.channels_last)
+    rows = as_rows(x)
+    # Low precision in and out: widening all chunks would cost more than a norm of its own.
+    narrow = prepared.dtype == options.product_dtype != prepared.inner
+    moments, ready = None, None
+    if narrow and not options.per_position:
+        ready, *moments = prepared.norm_of_all(x)
+    elif not options.per_position:
+        moments = statistics(rows, options.eps)
+    prepared.use(moments)
+    y = (
+        rows
+        if inplace and x.dtype == prepared.dtype
+        else torch.empty_like(rows, dtype=prepared.dtype)
+    )
+    kept = []
+    for chunk in prepared.chunks(rows):
+        here = rows[chunk].to(prepared.dtype if narrow else prepared.inner)
+        if ready is None:
+            normed = prepared.normed(here.to(prepared.inner), chunk[0])[0]
+        else:
+            normed = ready[chunk].flatten(0, 1)
+        if options.keeps_hidden:
+            kept.append(linear(normed, prepared.fc1_weight, prepared.fc1_bias))
+            hidden = prepared.activated(kept[-1])
+        else:
+            hidden = prepared.hidden(normed)
+        branch = linear(hidden, prepared.fc2_weight, prepared.fc2_bias).to(here.dtype)
+        prepared.add(here, branch.view_as(here), chunk[0], y[chunk])
+    return as_map(y, x.shape[2:]), x, moments, kept
 
 
 class _Prepared:
@@ -151,6 +167,10 @@ class _Prepared:
             ones = self.layer_scale.new_ones(len(x), 1, 1)
             self.factor = self.layer_scale * (ones if drop_factor is None else self.drop_factor)
         self.shift = self.scale = None
+
+    def chunks(self, rows: Tensor) -> Iterator[tuple[slice, slice]]:
+        """Cut rows so that a chunk of the hidden layer stays in the cache."""
+        return chunks(rows, len(self.fc1_weight), self.fc1_weight.itemsize)
 
     def wide(self, value: Tensor | None) -> Tensor | None:
         return None if value is None else value.to(self.inner)
@@ -281,7 +301,7 @@ class _Backward:
         slope = -(p.rstd**2) * (products * p.norm_weight).sum(2, keepdim=True) / count
         offset = -p.rstd * (self.slopes * p.norm_weight).sum(2, keepdim=True) / count
         offset = offset - slope * p.mean
-        for chunk in chunks(self.rows, self.rows.shape[2]):
+        for chunk in chunks(self.rows, self.rows.shape[2], p.inner.itemsize):
             samples = chunk[0]
             through = torch.addcmul(offset[samples], self.rows[chunk].to(p.inner), slope[samples])
             through.addcmul_(self.x[chunk], p.scale[samples])

@@ -34,6 +34,7 @@ def channel_mlp(
     act: str,
     per_position: bool,
     eps: float,
+    inplace: bool,
 ) -> Tensor:
     """Compute it; see :func:`mmpoolformer.ops.channel_mlp`.
 
@@ -54,7 +55,7 @@ def channel_mlp(
         return _ChannelMLP.apply(options, x, *parameters)
     rows = _rows(x)
     with _plain(x):
-        y, *_ = _forward(options, rows, _Parameters(*parameters).packed(), keep=False)
+        y, *_ = _forward(options, rows, _Parameters(*parameters).packed(), False, inplace)
     return as_map(y, x.shape[2:])
 
 
@@ -133,7 +134,7 @@ def _cast(value: Tensor | None, dtype: torch.dtype) -> Tensor | None:
 
 
 def _forward(
-    options: _Options, rows: Tensor, p: _Parameters, keep: bool
+    options: _Options, rows: Tensor, p: _Parameters, keep: bool, inplace: bool = False
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Return the output, ``(B, N, C)``, the statistics and, if kept, what the activation gets."""
     dtype = options.dtype
@@ -144,10 +145,9 @@ def _forward(
     activated = torch.empty_like(hidden) if keep else hidden
     triton_launch.activate(hidden, activated, p.act_scale, p.act_bias)
     branch = F.linear(activated, _cast(p.fc2_weight, dtype), _cast(p.fc2_bias, dtype))
-    y = triton_launch.add_branch(
-        *(rows, branch, p.layer_scale, p.res_scale, p.drop_factor),
-        torch.promote_types(rows.dtype, p.norm_weight.dtype),
-    )
+    wider = torch.promote_types(rows.dtype, p.norm_weight.dtype)
+    y = rows if inplace and rows.dtype == wider else torch.empty_like(rows, dtype=wider)
+    triton_launch.add_branch(rows, branch, y, p.layer_scale, p.res_scale, p.drop_factor)
     return y, statistics, hidden
 
 

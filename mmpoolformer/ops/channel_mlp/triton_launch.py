@@ -55,18 +55,19 @@ def activate(
 def add_branch(
     x: Tensor,
     branch: Tensor,
+    out: Tensor,
     layer_scale: Tensor | None,
     res_scale: Tensor | None,
     drop_factor: Tensor | None,
-    dtype: torch.dtype,
-) -> Tensor:
-    """Return ``res_scale * x + drop_factor * layer_scale * branch``, ``(B, N, C)``."""
-    out = torch.empty_like(x, dtype=dtype)
+) -> None:
+    """Write ``res_scale * x + drop_factor * layer_scale * branch``, ``(B, N, C)``, to ``out``.
+
+    ``out`` may be ``x``.
+    """
     rows, columns, grid, _ = _tiling(x)
     kernels.add_branch_kernel[grid](
         x, branch, out, layer_scale, res_scale, drop_factor, *x.shape[1:], rows, columns
     )
-    return out
 
 
 def branch_gradient(

@@ -142,7 +142,7 @@ def _strips(x: Tensor, pool_size: int) -> Iterator[_Strip]:
     """Cut maps so that the temporaries of a strip stay in the cache; on a GPU there is one."""
     batch, channels, height, width = x.shape
     reach = pool_size // 2
-    most = max(CACHED // (channels * width), 1)
+    most = max(CACHED // (4 * channels * width), 1)  # Arithmetic is fp32.
     on_cpu = x.device.type == 'cpu'
     count = max(most // height, 1) if on_cpu else batch
     step = -(-height // -(-height // most)) if on_cpu else height
