@@ -19,7 +19,7 @@ LEAVES = {
 }
 DETECTORS = [name for name in LEAVES if name.endswith('_1x')]
 SEGMENTERS = [name for name in LEAVES if name.endswith('_40k')]
-SHAPES = [name for name in LEAVES if name.endswith('_shapes')]
+SHAPES = [name for name in LEAVES if '_shapes' in name]
 
 
 @pytest.fixture(params=DETECTORS)
