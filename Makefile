@@ -10,7 +10,7 @@ VENV := $(VENV_$(STACK))
 PY   := $(VENV)/bin/python
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test lint format clean
+.PHONY: help install demo bench test lint format clean
 
 help: ## Show this list
 	@echo 'Usage: make TARGET [VARIABLE=value]'
@@ -19,7 +19,7 @@ help: ## Show this list
 	@echo
 	@echo '  STACK     onedl (default) or openmmlab: which OpenMMLab packages'
 	@echo '  TASK      detection (default), instance, segmentation or transfer: what demo trains'
-	@echo '  ARGS      more arguments for pytest, e.g. ARGS="-m smoke"'
+	@echo '  ARGS      more arguments for test or bench, e.g. ARGS="-m smoke"'
 	@echo '  PYTHON    the Python that makes the environment (default: python3)'
 
 # The version is looked at here, too, because the script's own check needs a Python that can read it.
@@ -29,6 +29,9 @@ install: ## Make or repair the environment (.venv, or .venv-openmmlab)
 
 demo: install ## Make data, train, evaluate and draw, in minutes on a CPU
 	$(PY) tools/demo.py --task $(TASK)
+
+bench: install ## Compare speed and memory with timm and mmpretrain, in minutes on a CPU
+	$(PY) tools/benchmark_backbone.py $(ARGS)
 
 test: install ## Run the tests
 	$(PY) -m pytest $(ARGS)

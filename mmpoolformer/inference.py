@@ -16,7 +16,7 @@ from mmengine.registry import DATASETS, MODELS, DefaultScope
 from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
-from mmpoolformer.checkpoint import distrust_checkpoints, load_model
+from mmpoolformer.checkpoint import load_model
 from mmpoolformer.models import MetaFormer
 from mmpoolformer.preflight.reading import datasets, heads, plain, type_name
 from mmpoolformer.visualization import Scene
@@ -95,7 +95,6 @@ class TrainedModel:
 
     def __init__(self, cfg: Config, checkpoint: str | Path, device: str = 'cpu') -> None:
         scope = cfg.get('default_scope') or 'mmengine'
-        distrust_checkpoints()
         with DefaultScope.overwrite_default_scope(scope):
             self.model = MODELS.build(cfg.model)
         saved = load_model(self.model, checkpoint).get('meta') or {}

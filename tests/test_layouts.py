@@ -109,7 +109,7 @@ SOURCES = {
 
 
 def assert_same_features(ours: nn.Module, maps: Callable, sizes=((64, 96),)) -> None:
-    """Compare in fp64, and let fp32 be 1e-5 off, or as far as the other library's own fp32 is."""
+    """Compare in fp64, and let fp32 be 1e-5 off, or twice as far as the other library's is."""
     for size in sizes:
         x = torch.randn(1, 3, *size, generator=torch.Generator().manual_seed(1))
         with torch.no_grad():
@@ -120,7 +120,9 @@ def assert_same_features(ours: nn.Module, maps: Callable, sizes=((64, 96),)) -> 
             assert mine.shape == theirs.shape
             assert error_of(mine, theirs) <= 1e-10, f'stage {stage}'
             error, allowed = (error_of(m[stage], theirs) for m in (actual, rounded))
-            assert error <= max(1e-5, allowed), f'stage {stage}: {error:.1e}, theirs {allowed:.1e}'
+            assert error <= max(1e-5, 2 * allowed), (
+                f'stage {stage}: {error:.1e}, theirs {allowed:.1e}'
+            )
 
 
 def error_of(actual: Tensor, expected: Tensor) -> float:

@@ -3,7 +3,7 @@
 Models of PoolFormers are measured with mmpretrain's backbone, too, with the same weights; others
 with ours alone. An inference iteration is everything up to the raw outputs (mode 'tensor'), a
 training iteration the losses of random annotations and the backward pass. It is checked first that
-all entries feed their heads with the same; otherwise no ratio is given, and the exit status is 1.
+all backbones compute the same; otherwise no ratio is given, and the exit status is 1.
 """
 
 from __future__ import annotations

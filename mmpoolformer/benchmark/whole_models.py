@@ -73,7 +73,7 @@ class WholeModel:
         def loss() -> Tensor:
             return module.parse_losses(module.loss(images, samples))[0]
 
-        return Workload(module, images, setting, module.extract_feat, names, forward, loss)
+        return Workload(module, images, setting, module.backbone, names, forward, loss)
 
     def cost(self, setting: Setting) -> tuple[int, list[tuple[int, ...]]]:
         """Return multiply-accumulates of a forward pass, and the shapes of the backbone's maps."""

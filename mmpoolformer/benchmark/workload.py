@@ -10,8 +10,9 @@ from torch import Tensor, nn
 
 from mmpoolformer.benchmark.settings import Candidate, Setting
 
-# A training step goes back from this times each map: the gradient of 0.001 times the sum of
-# squares. With a mean instead, float16 would lose the gradients of large maps.
+# A training step goes back from this times the magnitude of each map: the gradient of 0.001 times
+# the sum of y |y|. Sums of squares are constant behind a norm, and their gradients just rounding;
+# of a mean, float16 would lose the gradients of large maps.
 GRADIENT = 2e-3
 
 
@@ -26,7 +27,7 @@ class Workload:
         maps: Images to the feature maps that all entries must agree on.
         names: Names of parameters in ``module`` by ours; those left out have the same.
         forward: What an inference iteration computes; by default the maps.
-        loss: What a training iteration goes back from; by default the sum of squares of the maps.
+        loss: What a training iteration goes back from; by default a sum over the maps.
     """
 
     module: nn.Module
@@ -58,7 +59,7 @@ class Workload:
         self.release()
         with self.setting.autocast():
             maps = self.maps(self.images)
-        torch.autograd.backward(maps, [GRADIENT * m.detach() for m in maps])
+        torch.autograd.backward(maps, [GRADIENT * m.detach().abs() for m in maps])
         return [m.detach() for m in maps]
 
     def gradients(self) -> dict[str, Tensor]:

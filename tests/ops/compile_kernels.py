@@ -53,4 +53,4 @@ for dtype in (torch.float32, torch.bfloat16):
     launch_all(pool.pool_mixer, case, 5, 1e-5)
     for act, per_position in (('gelu', False), ('star_relu', True)):
         case = mlp_case((2, 64, 8, 9), dtype=dtype, act=act)
-        launch_all(mlp.channel_mlp, case, act, per_position, 1e-5)
+        launch_all(mlp.channel_mlp, case, act, per_position, 1e-5, False)
