@@ -12,6 +12,7 @@ from triton.runtime import driver
 from triton.runtime.jit import JITFunction
 
 from mmpoolformer.ops.channel_mlp import triton_impl as mlp
+from mmpoolformer.ops.channel_mlp.arguments import Options, Parameters
 from mmpoolformer.ops.pool_mixer import triton_impl as pool
 
 
@@ -41,16 +42,25 @@ def compile_only(function, *args, grid, warmup, **kwargs):
 
 def launch_all(operation, case, *options):
     leaves = [None if v is None else v.requires_grad_(n != 'drop_factor') for n, v in case.items()]
-    y = operation(*leaves, *options)
+    y = operation(leaves, *options)
     y.backward(torch.ones_like(y))
+
+
+def launch_pool_mixer(tensors, pool_size):
+    return pool.pool_mixer(*tensors, pool_size, 1e-5)
+
+
+def launch_channel_mlp(tensors, options):
+    x, *parameters = tensors
+    return mlp.channel_mlp(x, Parameters(*parameters), options, inplace=False)
 
 
 compile_and_launch, JITFunction.run = JITFunction.run, compile_only
 driver.set_active(AbsentDevice(int(sys.argv[1])))
 for dtype in (torch.float32, torch.bfloat16):
-    launch_all(pool.pool_mixer, pool_case((2, 64, 8, 9), dtype=dtype), 3, 1e-5)
+    launch_all(launch_pool_mixer, pool_case((2, 64, 8, 9), dtype=dtype), 3)
     case = pool_case((1, 3, 7, 5), dtype=dtype, layout='contiguous', parts='')
-    launch_all(pool.pool_mixer, case, 5, 1e-5)
+    launch_all(launch_pool_mixer, case, 5)
     for act, per_position in (('gelu', False), ('star_relu', True)):
         case = mlp_case((2, 64, 8, 9), dtype=dtype, act=act)
-        launch_all(mlp.channel_mlp, case, act, per_position, 1e-5, False)
+        launch_all(launch_channel_mlp, case, Options(act, per_position, 1e-5))

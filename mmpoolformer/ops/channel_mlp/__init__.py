@@ -5,6 +5,7 @@ from __future__ import annotations
 from torch import Tensor
 
 from mmpoolformer.ops.channel_mlp import reference, torch_impl
+from mmpoolformer.ops.channel_mlp.arguments import Options, Parameters
 from mmpoolformer.ops.dispatch import choose
 
 
@@ -59,14 +60,15 @@ def channel_mlp(
         RuntimeError: If the implementation that ``fused`` names cannot run on the device of ``x``.
     """
     implementation = choose(fused, x)
-    arguments = (
-        *(x, norm_weight, norm_bias, fc1_weight, fc1_bias, fc2_weight, fc2_bias),
-        *(layer_scale, res_scale, drop_factor, act_scale, act_bias, act, per_position, eps),
+    parameters = Parameters(
+        *(norm_weight, norm_bias, fc1_weight, fc1_bias, fc2_weight, fc2_bias),
+        *(layer_scale, res_scale, drop_factor, act_scale, act_bias),
     )
+    options = Options(act, per_position, eps)
     if implementation == 'torch':
-        return torch_impl.channel_mlp(*arguments, inplace)
+        return torch_impl.channel_mlp(x, parameters, options, inplace)
     if implementation == 'triton':
         from mmpoolformer.ops.channel_mlp import triton_impl
 
-        return triton_impl.channel_mlp(*arguments, inplace)
-    return reference.channel_mlp(*arguments)
+        return triton_impl.channel_mlp(x, parameters, options, inplace)
+    return reference.channel_mlp(x, parameters, options)

@@ -7,82 +7,38 @@ and where channels are few also the hidden layer.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
+from mmpoolformer.ops.channel_mlp.arguments import Options, Parameters, learns, product_dtype
 from mmpoolformer.ops.tokens import as_map, as_rows, chunks, linear, outer, statistics
 
 _WIDE = 128
 
 
-def channel_mlp(
-    x: Tensor,
-    norm_weight: Tensor,
-    norm_bias: Tensor | None,
-    fc1_weight: Tensor,
-    fc1_bias: Tensor | None,
-    fc2_weight: Tensor,
-    fc2_bias: Tensor | None,
-    layer_scale: Tensor | None,
-    res_scale: Tensor | None,
-    drop_factor: Tensor | None,
-    act_scale: Tensor | None,
-    act_bias: Tensor | None,
-    act: str,
-    per_position: bool,
-    eps: float,
-    inplace: bool,
-) -> Tensor:
+def channel_mlp(x: Tensor, parameters: Parameters, options: Options, inplace: bool) -> Tensor:
     """Compute it; see :func:`mmpoolformer.ops.channel_mlp`."""
-    device = x.device.type
-    autocast = torch.is_autocast_enabled(device)
-    product_dtype = torch.get_autocast_dtype(device) if autocast else fc1_weight.dtype
-    parameters = (
-        *(norm_weight, norm_bias, fc1_weight, fc1_bias, fc2_weight, fc2_bias),
-        *(layer_scale, res_scale, drop_factor, act_scale, act_bias),
-    )
-    given = [v for v in (x, *parameters) if v is not None]
-    learns = torch.is_grad_enabled() and any(v.requires_grad for v in given)
-    # Where there are few channels there are many positions: the product is cheap, memory is not.
-    keeps_hidden = learns and x.shape[1] >= _WIDE
-    options = _Options(act, per_position, eps, product_dtype, keeps_hidden)
-    with torch.autocast(device, enabled=False):
-        if learns:
-            return _ChannelMLP.apply(options, x, *parameters)
-        return _forward(options, x, parameters, inplace)[0]
-
-
-@dataclass(frozen=True)
-class _Options:
-    """What is no tensor.
-
-    Args:
-        act: As for the operation.
-        per_position: As for the operation.
-        eps: As for the operation.
-        product_dtype: Type of the two matrix products.
-        keeps_hidden: Whether the hidden layer is kept for the backward pass, before its activation.
-    """
-
-    act: str
-    per_position: bool
-    eps: float
-    product_dtype: torch.dtype
-    keeps_hidden: bool
+    dtype = product_dtype(x, parameters)
+    with torch.autocast(x.device.type, enabled=False):
+        if learns(x, parameters):
+            return _ChannelMLP.apply(options, dtype, x, *parameters)
+        return _forward(_Prepared(options, dtype, x, parameters), x, inplace=inplace)[0]
 
 
 class _ChannelMLP(torch.autograd.Function):
     """Saves the input, two numbers per sample, and a wide hidden layer."""
 
     @staticmethod
-    def forward(ctx, options, x, *parameters):
-        y, x, moments, kept = _forward(options, x, parameters)
-        ctx.save_for_backward(x, *(moments or (None, None)), *parameters, *kept)
-        ctx.options = options
+    def forward(ctx, options, dtype, x, *parameters):
+        # Where there are few channels there are many positions: the product is cheap, memory not.
+        kept = [] if x.shape[1] >= _WIDE else None
+        prepared = _Prepared(options, dtype, x, Parameters(*parameters))
+        y, x, moments = _forward(prepared, x, kept)
+        ctx.save_for_backward(x, *(moments or (None, None)), *parameters, *(kept or ()))
+        ctx.options, ctx.dtype = options, dtype
         return y
 
     @staticmethod
@@ -90,8 +46,9 @@ class _ChannelMLP(torch.autograd.Function):
     def backward(ctx, grad):
         # Once: gradient checkpointing computes them for one look only.
         x, mean, rstd, *others = ctx.saved_tensors
-        parameters, kept = others[:11], iter(others[11:])
-        prepared = _Prepared(ctx.options, x, *parameters)
+        count = len(Parameters._fields)
+        parameters, kept = Parameters(*others[:count]), iter(others[count:])
+        prepared = _Prepared(ctx.options, ctx.dtype, x, parameters)
         prepared.use(None if mean is None else (mean, rstd))
         rows = as_rows(x.contiguous(memory_format=torch.channels_last))
         grad = as_rows(grad.contiguous(memory_format=torch.channels_last))
@@ -100,70 +57,65 @@ class _ChannelMLP(torch.autograd.Function):
             back.add_chunk(chunk, grad[chunk].to(prepared.inner), next(kept, None))
         if mean is not None:
             back.add_through_statistics(grad)
-        grads = back.gradients(ctx.needs_input_grad[2:])
-        return None, as_map(back.x, x.shape[2:]).to(x.dtype), *grads
+        grads = back.gradients(ctx.needs_input_grad[3:])
+        return None, None, as_map(back.x, x.shape[2:]).to(x.dtype), *grads
 
 
 def _forward(
-    options: _Options, x: Tensor, parameters: Sequence[Tensor | None], inplace: bool = False
-) -> tuple[Tensor, Tensor, Sequence[Tensor] | None, list[Tensor]]:
-    """Return the output, channels-last ``x``, statistics per sample, and kept hidden layers."""
-    prepared = _Prepared(options, x, *parameters)
+    p: _Prepared, x: Tensor, kept: list[Tensor] | None = None, inplace: bool = False
+) -> tuple[Tensor, Tensor, Sequence[Tensor] | None]:
+    """Return the output, channels-last ``x`` and statistics; append hidden layers to ``kept``."""
     x = x.contiguous(memory_format=torch.channels_last)
     rows = as_rows(x)
     # Low precision in and out: widening all chunks would cost more than a norm of its own.
-    narrow = prepared.dtype == options.product_dtype != prepared.inner
+    narrow = p.dtype == p.product_dtype != p.inner
     moments, ready = None, None
-    if narrow and not options.per_position:
-        ready, *moments = prepared.norm_of_all(x)
-    elif not options.per_position:
-        moments = statistics(rows, options.eps)
-    prepared.use(moments)
-    y = (
-        rows
-        if inplace and x.dtype == prepared.dtype
-        else torch.empty_like(rows, dtype=prepared.dtype)
-    )
-    kept = []
-    for chunk in prepared.chunks(rows):
-        here = rows[chunk].to(prepared.dtype if narrow else prepared.inner)
+    if narrow and not p.options.per_position:
+        ready, *moments = p.norm_of_all(x)
+    elif not p.options.per_position:
+        moments = statistics(rows, p.options.eps)
+    p.use(moments)
+    inplace = inplace and x.dtype == p.dtype
+    y = rows if inplace else torch.empty_like(rows, dtype=p.dtype)
+    for chunk in p.chunks(rows):
+        here = rows[chunk].to(p.dtype if narrow else p.inner)
         if ready is None:
-            normed = prepared.normed(here.to(prepared.inner), chunk[0])[0]
+            normed = p.normed(here.to(p.inner), chunk[0])[0]
         else:
             normed = ready[chunk].flatten(0, 1)
-        if options.keeps_hidden:
-            kept.append(linear(normed, prepared.fc1_weight, prepared.fc1_bias))
-            hidden = prepared.activated(kept[-1])
+        if kept is None:
+            hidden = p.hidden(normed)
         else:
-            hidden = prepared.hidden(normed)
-        branch = linear(hidden, prepared.fc2_weight, prepared.fc2_bias).to(here.dtype)
-        prepared.add(here, branch.view_as(here), chunk[0], y[chunk])
-    return as_map(y, x.shape[2:]), x, moments, kept
+            kept.append(linear(normed, p.fc1_weight, p.fc1_bias))
+            hidden = p.activated(kept[-1])
+        branch = linear(hidden, p.fc2_weight, p.fc2_bias).to(here.dtype)
+        p.add(here, branch.view_as(here), chunk[0], y[chunk])
+    return as_map(y, x.shape[2:]), x, moments
 
 
 class _Prepared:
     """The parameters in the types and shapes in which they are used."""
 
     def __init__(
-        self, options, x, norm_weight, norm_bias, fc1_weight, fc1_bias, fc2_weight, fc2_bias,
-        layer_scale, res_scale, drop_factor, act_scale, act_bias,
-    ) -> None:  # fmt: skip
-        self.options = options
-        self.dtype = torch.promote_types(x.dtype, norm_weight.dtype)
+        self, options: Options, product_dtype: torch.dtype, x: Tensor, given: Parameters
+    ) -> None:
+        self.options, self.product_dtype, self.given = options, product_dtype, given
+        self.dtype = torch.promote_types(x.dtype, given.norm_weight.dtype)
         self.inner = torch.promote_types(self.dtype, torch.float32)
-        self.given = (
-            *(norm_weight, norm_bias, fc1_weight, fc1_bias, fc2_weight, fc2_bias),
-            *(layer_scale, res_scale, drop_factor, act_scale, act_bias),
-        )
-        self.norm_weight, self.norm_bias = self.wide(norm_weight), self.wide(norm_bias)
-        self.fc1_weight, self.fc1_bias = self.narrow(fc1_weight), self.narrow(fc1_bias)
-        self.act_scale, self.act_bias = self.wide(act_scale), self.wide(act_bias)
-        self.fc2_weight, self.fc2_bias = map(self.narrow, self.fold(fc2_weight, fc2_bias))
-        self.layer_scale, self.res_scale = self.wide(layer_scale), self.wide(res_scale)
-        self.drop_factor = None if drop_factor is None else self.wide(drop_factor)[:, None, None]
+        wide = given.map(lambda value: value.to(self.inner))
+        self.norm_weight, self.norm_bias = wide.norm_weight, wide.norm_bias
+        self.act_scale, self.act_bias = wide.act_scale, wide.act_bias
+        self.layer_scale, self.res_scale = wide.layer_scale, wide.res_scale
+        self.fc1_weight, self.fc1_bias = self.narrow(given.fc1_weight), self.narrow(given.fc1_bias)
+        fc2 = given.fc2_weight, given.fc2_bias
+        if wide.act_scale is not None:
+            fc2 = self.fold_star_relu(wide.fc2_weight, wide.fc2_bias)
+        self.fc2_weight, self.fc2_bias = map(self.narrow, fc2)
+        drop_factor = wide.drop_factor
+        self.drop_factor = None if drop_factor is None else drop_factor[:, None, None]
         # What scales the branch, (B, 1, C).
         self.factor = self.drop_factor
-        if layer_scale is not None:
+        if self.layer_scale is not None:
             ones = self.layer_scale.new_ones(len(x), 1, 1)
             self.factor = self.layer_scale * (ones if drop_factor is None else self.drop_factor)
         self.shift = self.scale = None
@@ -172,18 +124,13 @@ class _Prepared:
         """Cut rows so that a chunk of the hidden layer stays in the cache."""
         return chunks(rows, len(self.fc1_weight), self.fc1_weight.itemsize)
 
-    def wide(self, value: Tensor | None) -> Tensor | None:
-        return None if value is None else value.to(self.inner)
-
     def narrow(self, value: Tensor | None) -> Tensor | None:
-        return None if value is None else value.to(self.options.product_dtype).contiguous()
+        return None if value is None else value.to(self.product_dtype).contiguous()
 
-    def fold(self, weight: Tensor, bias: Tensor | None) -> tuple[Tensor, Tensor | None]:
+    def fold_star_relu(self, weight: Tensor, bias: Tensor | None) -> tuple[Tensor, Tensor]:
         """Return fc2 with what StarReLU does after the square in it."""
-        if self.act_scale is None:
-            return weight, bias
-        moved = self.act_bias * self.wide(weight).sum(1)
-        return self.wide(weight) * self.act_scale, moved if bias is None else bias + moved
+        moved = self.act_bias * weight.sum(1)
+        return weight * self.act_scale, moved if bias is None else bias + moved
 
     def use(self, moments: tuple[Tensor, Tensor] | None) -> None:
         """Take the statistics of the samples: the norm is then ``shift + scale * x``."""
@@ -196,7 +143,7 @@ class _Prepared:
 
     def norm_of_all(self, x: Tensor) -> tuple[Tensor, ...]:
         """Return normalised rows, ``(B, N, C)``, and mean and ``1 / sqrt(variance + eps)``."""
-        weight, bias, *_ = self.given
+        weight, bias = self.given.norm_weight, self.given.norm_bias
         batch, channels, height, width = x.shape
         size = batch, channels, height * width, 1
         normed, mean, rstd = torch.native_group_norm(x, weight, bias, *size, self.options.eps)
@@ -313,7 +260,7 @@ class _Backward:
         """Return the gradients of all parameters, in the order of the operation."""
         p, sums = self.prepared, self.sums.totals
         product, branch = sums['product'], sums['branch']
-        _, _, _, _, fc2_weight, fc2_bias, *_ = map(p.wide, p.given)
+        fc2_weight, fc2_bias = p.given.fc2_weight.to(p.inner), p.given.fc2_bias
         act_scale = act_bias = layer_scale = None
         # In place and without temporaries: weights are larger than small maps.
         if p.act_scale is not None:

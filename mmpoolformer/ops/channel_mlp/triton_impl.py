@@ -7,7 +7,6 @@ and the activation are computed again by the kernels that need them.
 from __future__ import annotations
 
 from contextlib import contextmanager
-from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -15,106 +14,57 @@ from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
 from mmpoolformer.ops.channel_mlp import reference, triton_launch
+from mmpoolformer.ops.channel_mlp.arguments import Options, Parameters, learns, product_dtype
 from mmpoolformer.ops.tokens import as_map, as_rows, outer
 
 
-def channel_mlp(
-    x: Tensor,
-    norm_weight: Tensor,
-    norm_bias: Tensor | None,
-    fc1_weight: Tensor,
-    fc1_bias: Tensor | None,
-    fc2_weight: Tensor,
-    fc2_bias: Tensor | None,
-    layer_scale: Tensor | None,
-    res_scale: Tensor | None,
-    drop_factor: Tensor | None,
-    act_scale: Tensor | None,
-    act_bias: Tensor | None,
-    act: str,
-    per_position: bool,
-    eps: float,
-    inplace: bool,
-) -> Tensor:
+def channel_mlp(x: Tensor, parameters: Parameters, options: Options, inplace: bool) -> Tensor:
     """Compute it; see :func:`mmpoolformer.ops.channel_mlp`.
 
     The reference takes fp64 and empty maps.
     """
-    parameters = (
-        *(norm_weight, norm_bias, fc1_weight, fc1_bias, fc2_weight, fc2_bias),
-        *(layer_scale, res_scale, drop_factor, act_scale, act_bias),
-    )
-    if torch.float64 in (x.dtype, norm_weight.dtype, fc1_weight.dtype) or not x.numel():
-        return reference.channel_mlp(x, *parameters, act, per_position, eps)
-    device = x.device.type
-    autocast = torch.is_autocast_enabled(device)
-    dtype = torch.get_autocast_dtype(device) if autocast else fc1_weight.dtype
-    options = _Options(dtype, per_position, eps)
-    given = [v for v in (x, *parameters) if v is not None]
-    if torch.is_grad_enabled() and any(v.requires_grad for v in given):
-        return _ChannelMLP.apply(options, x, *parameters)
+    types = x.dtype, parameters.norm_weight.dtype, parameters.fc1_weight.dtype
+    if torch.float64 in types or not x.numel():
+        return reference.channel_mlp(x, parameters, options)
+    dtype = product_dtype(x, parameters)
+    if learns(x, parameters):
+        return _ChannelMLP.apply(options, dtype, x, *parameters)
     rows = _rows(x)
     with _plain(x):
-        y, *_ = _forward(options, rows, _Parameters(*parameters).packed(), False, inplace)
+        y, *_ = _forward(options, dtype, rows, parameters.map(Tensor.contiguous), inplace=inplace)
     return as_map(y, x.shape[2:])
-
-
-class _Options(NamedTuple):
-    """What is no tensor; ``dtype`` is that of the matrix products."""
-
-    dtype: torch.dtype
-    per_position: bool
-    eps: float
-
-
-class _Parameters(NamedTuple):
-    """The parameters, in the order of the operation; for GELU the last two are ``None``."""
-
-    norm_weight: Tensor
-    norm_bias: Tensor | None
-    fc1_weight: Tensor
-    fc1_bias: Tensor | None
-    fc2_weight: Tensor
-    fc2_bias: Tensor | None
-    layer_scale: Tensor | None
-    res_scale: Tensor | None
-    drop_factor: Tensor | None
-    act_scale: Tensor | None
-    act_bias: Tensor | None
-
-    def packed(self) -> _Parameters:
-        """Return them as kernels read them: without strides."""
-        return _Parameters(*(None if v is None else v.contiguous() for v in self))
 
 
 class _ChannelMLP(torch.autograd.Function):
     """Saves the input, its statistics and the hidden layer before the activation."""
 
     @staticmethod
-    def forward(ctx, options, x, *parameters):
-        rows, parameters = _rows(x), _Parameters(*parameters).packed()
+    def forward(ctx, options, dtype, x, *parameters):
+        # Kernels read parameters without strides.
+        rows, parameters = _rows(x), Parameters(*parameters).map(Tensor.contiguous)
         with _plain(x):
-            y, statistics, hidden = _forward(options, rows, parameters, keep=True)
+            y, statistics, hidden = _forward(options, dtype, rows, parameters, keep=True)
         ctx.save_for_backward(rows, statistics, hidden, *parameters)
-        ctx.options, ctx.size = options, x.shape[2:]
+        ctx.options, ctx.dtype, ctx.size = options, dtype, x.shape[2:]
         return as_map(y, x.shape[2:])
 
     @staticmethod
     @once_differentiable
     def backward(ctx, grad):
         rows, statistics, hidden, *parameters = ctx.saved_tensors
-        parameters = _Parameters(*parameters)
-        _, needs_x, *needs = ctx.needs_input_grad
-        needs = _Parameters(*needs)
+        parameters = Parameters(*parameters)
+        _, _, needs_x, *needs = ctx.needs_input_grad
+        needs = Parameters(*needs)
         with _plain(grad):
             found, grad_x = _backward(
-                ctx.options, rows, statistics, hidden, parameters, _rows(grad), needs, needs_x
+                *(ctx.options, ctx.dtype, rows, statistics, hidden, parameters, _rows(grad)),
+                *(needs, needs_x),
             )
         grads = [
             value.to(parameter.dtype).view_as(parameter) if need else None
             for value, parameter, need in zip(found, parameters, needs, strict=True)
         ]
-        return None, as_map(grad_x, ctx.size) if needs_x else None, *grads
+        return None, None, as_map(grad_x, ctx.size) if needs_x else None, *grads
 
 
 def _rows(x: Tensor) -> Tensor:
@@ -134,10 +84,15 @@ def _cast(value: Tensor | None, dtype: torch.dtype) -> Tensor | None:
 
 
 def _forward(
-    options: _Options, rows: Tensor, p: _Parameters, keep: bool, inplace: bool = False
+    options: Options,
+    dtype: torch.dtype,
+    rows: Tensor,
+    p: Parameters,
+    *,
+    keep: bool = False,
+    inplace: bool = False,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Return the output, ``(B, N, C)``, the statistics and, if kept, what the activation gets."""
-    dtype = options.dtype
     normed, statistics = triton_launch.normalise(
         rows, p.norm_weight, p.norm_bias, dtype, options.per_position, options.eps
     )
@@ -152,14 +107,14 @@ def _forward(
 
 
 def _backward(
-    options, rows, statistics, hidden, p, grad, needs, needs_x
-) -> tuple[_Parameters, Tensor | None]:
+    options, dtype, rows, statistics, hidden, p, grad, needs, needs_x
+) -> tuple[Parameters, Tensor | None]:
     """Return the gradients of the parameters, fp32, and that of the input."""
     plain, scaled, branch_sums = triton_launch.branch_gradient(
-        grad, rows if needs.res_scale else None, p.layer_scale, p.drop_factor, options.dtype
+        grad, rows if needs.res_scale else None, p.layer_scale, p.drop_factor, dtype
     )
     hidden = hidden.flatten(0, 1)
-    hidden_grad = scaled.flatten(0, 1) @ p.fc2_weight.to(options.dtype)
+    hidden_grad = scaled.flatten(0, 1) @ p.fc2_weight.to(dtype)
     activated, hidden_sums = triton_launch.activate_backward(
         hidden, hidden_grad, p.act_scale, p.act_bias
     )
@@ -167,7 +122,7 @@ def _backward(
     if needs.fc2_weight or needs.layer_scale:
         fc2, layer_scale = _outer_gradients(plain, activated, branch_sums[0], p)
     del plain, scaled, activated
-    normed_grad = (hidden_grad @ p.fc1_weight.to(options.dtype)).view_as(rows)
+    normed_grad = (hidden_grad @ p.fc1_weight.to(dtype)).view_as(rows)
     normed, sums = triton_launch.norm_sums(
         rows, normed_grad, statistics, p.norm_weight, p.norm_bias, options.per_position
     )
@@ -182,7 +137,7 @@ def _backward(
             rows, normed_grad, grad, statistics, means, p.norm_weight, p.res_scale
         )
     fc2_bias = branch_sums[0]
-    return _Parameters(
+    return Parameters(
         norm_weight=sums[:, 1].sum(0),
         norm_bias=sums[:, 0].sum(0),
         fc1_weight=fc1,
@@ -198,7 +153,7 @@ def _backward(
 
 
 def _outer_gradients(
-    plain: Tensor, activated: Tensor, branch_sum: Tensor, p: _Parameters
+    plain: Tensor, activated: Tensor, branch_sum: Tensor, p: Parameters
 ) -> tuple[Tensor, Tensor | None]:
     """Return the gradients of fc2's weight and of LayerScale.
 
