@@ -5,6 +5,13 @@ from processes import fork_tool, kill_tool, start_warm_server
 from tiny import write_config
 
 from mmpoolformer.datasets.shapes import generate
+from mmpoolformer.ops import dispatch
+
+
+@pytest.fixture(autouse=True)
+def small_maps_are_fused(monkeypatch):
+    """Let tests see with small images what users get with large ones."""
+    monkeypatch.setattr(dispatch, 'SMALL', 0)
 
 
 @pytest.fixture(scope='session')

@@ -119,15 +119,15 @@ def test_backbone_tool(forked, tmp_path):
         *('--entries', 'ours', 'timm', *ARGUMENTS),
     )
     assert finished.code == 0, finished.text
-    assert 'ours torch' in finished.out and 'Limit: ' in finished.out
+    assert 'ours auto' in finished.out and 'Limit: ' in finished.out
     report = json.loads((tmp_path / 'report/benchmark.json').read_text())
     assert [t['mode'] for t in report['tables']] == ['inference'] * 2 + ['training'] * 2
     assert 'torch' in report['machine']['versions']
     assert '--shapes 1x33x65' in report['machine']['command']
     for table in report['tables']:
         ours = {row['fused']: row for row in table['rows'] if row['source'] == 'ours'}
-        assert ours['torch']['peak_mib'] > 0 or ours['torch']['peak_mib'] is None
-        assert len(ours['torch']['milliseconds']) == ours['torch']['iterations'] >= 2
+        assert ours['auto']['peak_mib'] > 0 or ours['auto']['peak_mib'] is None
+        assert len(ours['auto']['milliseconds']) == ours['auto']['iterations'] >= 2
     assert (tmp_path / 'report/benchmark.png').read_bytes()[:4] == b'\x89PNG'
 
 

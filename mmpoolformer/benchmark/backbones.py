@@ -181,9 +181,9 @@ class Backbone:
 
 
 def implementations(device: str) -> list[str]:
-    """Return the implementations of our operations that can run on a device."""
+    """Return the values of ``fused`` to compare: on a CPU ``'auto'`` is ``'torch'``."""
     on_cuda = torch.device(device).type == 'cuda'
-    return ['reference', 'torch', *(['triton'] if on_cuda and find_spec('triton') else [])]
+    return ['auto', 'reference', *(['torch'] if on_cuda else [])]
 
 
 def renamed(ours: Mapping[str, Tensor], theirs: Mapping[str, Tensor]) -> dict[str, str]:

@@ -10,6 +10,9 @@ from torch import Tensor
 
 IMPLEMENTATIONS = ('auto', 'reference', 'torch', 'triton')
 
+# Numbers in a map below which the calls of an operation take longer on a CPU than it saves.
+SMALL = 2**16
+
 
 def check_name(fused: str) -> str:
     """Return ``fused``.
@@ -42,7 +45,7 @@ def choose(fused: str, x: Tensor) -> str:
     if fused == 'auto':
         if x.device.type == 'cuda':
             return 'triton' if _has_triton() else 'torch'
-        return 'torch' if x.device.type == 'cpu' else 'reference'
+        return 'torch' if x.device.type == 'cpu' and x.numel() >= SMALL else 'reference'
     if fused == 'triton' and not (_has_triton() and (x.is_cuda or _interprets())):
         reason = 'Triton is not installed' if not _has_triton() else f'x is on {x.device}'
         raise RuntimeError(

@@ -17,7 +17,7 @@ from cases import (
 )
 
 from mmpoolformer import ops
-from mmpoolformer.ops import channel_mlp, pool_mixer, tokens
+from mmpoolformer.ops import channel_mlp, dispatch, pool_mixer, tokens
 
 SHAPES = [(2, 3, 1, 1), (2, 5, 1, 7), (3, 8, 5, 3), (2, 20, 33, 17), (1, 128, 36, 33)]
 PARTS = ['', 'b', 'bs', 'bsrd']
@@ -187,3 +187,10 @@ def test_inplace_overwrites_the_input_where_nothing_needs_a_gradient(dtype):
     y = channel_mlp(**values, inplace=True, fused='torch')
     assert torch.equal(y, expected)
     assert torch.equal(values['x'], expected)
+
+
+def test_auto_leaves_small_maps_to_the_modules(monkeypatch):
+    monkeypatch.setattr(dispatch, 'SMALL', 2 * 8 * 5 * 3)
+    assert dispatch.choose('auto', torch.empty(2, 8, 5, 3)) == 'torch'
+    assert dispatch.choose('auto', torch.empty(2, 8, 5, 2)) == 'reference'
+    assert dispatch.choose('torch', torch.empty(2, 8, 5, 2)) == 'torch'
