@@ -34,13 +34,7 @@ def choose(fused: str, x: Tensor) -> str:
     Raises:
         RuntimeError: If an implementation is named that cannot run on the device of ``x``.
     """
-    if (
-        fused == 'reference'
-        or torch.compiler.is_compiling()
-        or torch.jit.is_tracing()
-        or torch._C._are_functorch_transforms_active()
-        or not x.numel()
-    ):
+    if fused == 'reference' or is_transformed() or not x.numel():
         return 'reference'
     if fused == 'auto':
         if x.device.type == 'cuda':
@@ -52,6 +46,15 @@ def choose(fused: str, x: Tensor) -> str:
             f"fused='triton' runs on CUDA devices only, and {reason}: take 'auto' or 'torch'"
         )
     return fused
+
+
+def is_transformed() -> bool:
+    """Return whether someone reads the program: a compiler, a tracer, or torch.func."""
+    return (
+        torch.compiler.is_compiling()
+        or torch.jit.is_tracing()
+        or torch._C._are_functorch_transforms_active()
+    )
 
 
 @functools.cache

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from mmpoolformer.ops.dispatch import choose
+from mmpoolformer.ops.dispatch import is_transformed
 
 # Bytes of a temporary that stays in the last-level cache of a CPU, and is large enough for matrix
 # products at full speed; 2**18 to 2**25 were measured.
@@ -38,14 +38,9 @@ def in_cheaper_format(x: Tensor, weight: Tensor) -> Tensor:
     Convolutions bring the kernel to the format of the map, several times in a training step; where
     the map is smaller, the map is what should be copied.
     """
-    if (
-        choose('auto', x) == 'torch'
-        and x.device.type == 'cpu'
-        and x.numel() < weight.numel()
-        and weight.is_contiguous()
-    ):
-        return x.contiguous()
-    return x
+    if is_transformed() or x.device.type != 'cpu' or not weight.is_contiguous():
+        return x
+    return x.contiguous() if x.numel() < weight.numel() else x
 
 
 def chunks(rows: Tensor, width: int, itemsize: int) -> Iterator[tuple[slice, slice]]:
