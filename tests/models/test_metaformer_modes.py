@@ -6,9 +6,14 @@ import pickle
 
 import pytest
 import torch
+from mmengine.model import ExponentialMovingAverage
 from torch import nn
+from torch._dynamo.testing import CompileCounter
+from torch.distributed.fsdp import fully_shard
+from torch.distributed.tensor import DTensor
 
 from mmpoolformer import ARCHS, create_backbone
+from mmpoolformer.models.metaformer import MetaFormerBlock
 
 BN = {'type': 'BN', 'requires_grad': True}
 # Every choice of outputs that includes the last stage.
@@ -222,3 +227,60 @@ def test_compile_without_graph_break(small, images, with_cp):
     torch.testing.assert_close(actual[0], expected[0], rtol=1e-4, atol=1e-5)
     torch.testing.assert_close(actual[1], gradients, rtol=1e-4, atol=1e-5)
     torch.testing.assert_close(actual[2], expected[2], rtol=1e-4, atol=1e-5)
+
+
+def test_one_compilation_for_all_sizes(small):
+    torch.compiler.reset()
+    counter = CompileCounter()
+    model = small().eval()
+    compiled = torch.compile(model, backend=counter, dynamic=True, fullgraph=True)
+    with torch.no_grad():
+        for height, width in ((64, 96), (96, 128), (65, 47)):
+            x = torch.rand(2, 3, height, width)
+            torch.testing.assert_close(compiled(x), model(x), rtol=1e-4, atol=1e-5)
+    assert counter.frame_count == 1
+
+
+@pytest.fixture
+def one_process(tmp_path):
+    """A process group of this process."""
+    torch.distributed.init_process_group(
+        'gloo', init_method=f'file://{tmp_path}/store', rank=0, world_size=1
+    )
+    yield
+    torch.distributed.destroy_process_group()
+
+
+@pytest.mark.skipif(not torch.distributed.is_available(), reason='needs torch.distributed')
+@pytest.mark.parametrize('units', [(), (MetaFormerBlock,), (nn.Conv2d, nn.GroupNorm)])
+def test_sharded_data_parallel(small, images, one_process, units):
+    """FSDP puts parameters together when the module that it wraps is called, and only then."""
+    expected = step(small().train(), images)
+    model = small().train()
+    mesh = torch.distributed.init_device_mesh('cpu', (1,))
+    for module in [m for m in model.modules() if isinstance(m, units)]:
+        fully_shard(module, mesh=mesh)
+    fully_shard(model, mesh=mesh)
+    features, gradients, _ = step(model, images)
+    torch.testing.assert_close(features, expected[0], rtol=1e-4, atol=1e-5)
+    full = [g.full_tensor() if isinstance(g, DTensor) else g for g in gradients]
+    torch.testing.assert_close(full, expected[1], rtol=1e-4, atol=1e-5)
+
+
+def test_moving_average(small, images):
+    model = small().train()
+    average = ExponentialMovingAverage(model, momentum=0.25)
+    start = copy.deepcopy(model.state_dict())
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(1.0)
+    average.update_parameters(model)  # The first update copies.
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.sub_(1.0)
+    average.update_parameters(model)
+    mean = average.module.state_dict()
+    assert mean.keys() == start.keys()
+    for key in dict(model.named_parameters()):
+        torch.testing.assert_close(mean[key], start[key] + 0.75, rtol=0, atol=1e-5)
+    assert all(feature.isfinite().all() for feature in average.module(images))
