@@ -215,6 +215,23 @@ def test_jit_trace(small, images):
     torch.testing.assert_close(traced(x), model(x), rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.filterwarnings('ignore::torch.jit.TracerWarning', 'ignore::DeprecationWarning')
+def test_onnx_export_with_any_size(small, tmp_path):
+    """Standard operators only: ``pip install onnx onnxruntime`` to run it."""
+    onnx, runtime = pytest.importorskip('onnx'), pytest.importorskip('onnxruntime')
+    model, path = small().eval(), str(tmp_path / 'model.onnx')
+    axes = {'images': {0: 'batch', 2: 'height', 3: 'width'}}
+    example = torch.rand(2, 3, 64, 96)
+    torch.onnx.export(
+        model, (example,), path, dynamo=False, input_names=['images'], dynamic_axes=axes
+    )
+    assert {node.domain for node in onnx.load(path).graph.node} == {''}
+    session = runtime.InferenceSession(path)
+    for x in (example, torch.rand(1, 3, 97, 65)):
+        features = [torch.from_numpy(f) for f in session.run(None, {'images': x.numpy()})]
+        torch.testing.assert_close(features, list(model(x)), rtol=1e-4, atol=1e-5)
+
+
 @pytest.mark.parametrize('with_cp', [False, True])
 def test_compile_without_graph_break(small, images, with_cp):
     torch.compiler.reset()
