@@ -13,33 +13,37 @@ from mmpoolformer.ops import channel_mlp, pool_mixer
 from mmpoolformer.ops.dispatch import choose
 
 
-def mix_tokens(block: nn.Module, x: Tensor, fused: str) -> Tensor | None:
+def mix_tokens(block: nn.Module, x: Tensor) -> Tensor | None:
     """Return the first half of ``block`` from one operation, ``None`` if there is none for it."""
+    if choose(block.fused, x) == 'reference':
+        return None
     norm, mixer = block.norm1, block.token_mixer
     parts = (norm, mixer, block.layer_scale1, block.res_scale1, block.drop_path)
-    if type(mixer) is not Pooling or not _has_one_group(norm) or not _can_fuse(block, x, parts):
+    if type(mixer) is not Pooling or not _has_one_group(norm) or not _can_fuse(block, parts):
         return None
     return pool_mixer(
         *(x, norm.weight, norm.bias, _scale(block.layer_scale1), _scale(block.res_scale1)),
         _drop_factor(block.drop_path, x),
         pool_size=mixer.pool.kernel_size,
         eps=norm.eps,
-        fused=fused,
+        fused=block.fused,
     )
 
 
-def mix_channels(block: nn.Module, x: Tensor, fused: str, inplace: bool) -> Tensor | None:
+def mix_channels(block: nn.Module, x: Tensor, inplace: bool) -> Tensor | None:
     """Return the second half of ``block`` from one operation, ``None`` if there is none for it.
 
     With ``inplace``, ``x`` may be overwritten where nothing needs a gradient.
     """
+    if choose(block.fused, x) == 'reference':
+        return None
     norm, mlp = block.norm2, block.mlp
     parts = (norm, block.layer_scale2, block.res_scale2, block.drop_path)
     per_position = type(norm) is ChannelLayerNorm
     if (
         not (per_position or _has_one_group(norm))
         or not _is_plain_mlp(mlp)
-        or not _can_fuse(block, x, (*parts, mlp, *mlp.children()))
+        or not _can_fuse(block, (*parts, mlp, *mlp.children()))
     ):
         return None
     star = type(mlp.act) is StarReLU
@@ -52,16 +56,11 @@ def mix_channels(block: nn.Module, x: Tensor, fused: str, inplace: bool) -> Tens
         per_position=per_position,
         eps=norm.eps,
         inplace=inplace,
-        fused=fused,
+        fused=block.fused,
     )
 
 
-def runs(fused: str, x: Tensor) -> bool:
-    """Return whether any operation but the reference may run on ``x``."""
-    return choose(fused, x) != 'reference'
-
-
-def _can_fuse(block: nn.Module, x: Tensor, parts: tuple[nn.Module, ...]) -> bool:
+def _can_fuse(block: nn.Module, parts: tuple[nn.Module, ...]) -> bool:
     """Return whether nothing but the block's own code has a part in what ``parts`` compute."""
     return (
         block.residual

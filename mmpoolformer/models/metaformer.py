@@ -87,19 +87,15 @@ class MetaFormerBlock(nn.Module):
 
     def mix_tokens(self, x: Tensor) -> Tensor:
         """Compute the first half, on ``(B, dim, H, W)``."""
-        if fusion.runs(self.fused, x):
-            y = fusion.mix_tokens(self, x, self.fused)
-            if y is not None:
-                return y
+        if (y := fusion.mix_tokens(self, x)) is not None:
+            return y
         branch = self.drop_path(self.layer_scale1(self.token_mixer(self.norm1(x))))
         return self.res_scale1(x) + branch if self.residual else branch
 
     def mix_channels(self, x: Tensor, *, inplace: bool = False) -> Tensor:
         """Compute the second half, on ``(B, dim, H, W)``, which ``inplace`` lets it overwrite."""
-        if fusion.runs(self.fused, x):
-            y = fusion.mix_channels(self, x, self.fused, inplace)
-            if y is not None:
-                return y
+        if (y := fusion.mix_channels(self, x, inplace)) is not None:
+            return y
         branch = self.drop_path(self.layer_scale2(self.mlp(self.norm2(x))))
         return self.res_scale2(x) + branch if self.residual else branch
 
