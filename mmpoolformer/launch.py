@@ -58,8 +58,21 @@ def add_common_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def device_problem(name: str) -> str | None:
+    """Return why a device cannot be used, ``None`` if it can."""
+    try:
+        torch.zeros(1, device=name)
+    except (RuntimeError, AssertionError) as error:
+        return str(error).splitlines()[0]
+    return None
+
+
 def add_config_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the options that every tool has which reads a config and a checkpoint."""
+    """Add the options that every tool has which reads a config and a checkpoint.
+
+    For tools without more options it is one process, and no work dir.
+    """
+    parser.set_defaults(work_dir=None, launcher='none', local_rank=0)
     parser.add_argument(
         '--cfg-options',
         nargs='+',

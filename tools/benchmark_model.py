@@ -34,8 +34,6 @@ def parse_args() -> argparse.Namespace:
         help='for benchmark.json and benchmark.png (default: work_dirs/benchmark_model/<config>)',
     )
     add_config_arguments(parser)
-    # One process, and no work dir.
-    parser.set_defaults(work_dir=None, launcher='none', local_rank=0)
     return parser.parse_args()
 
 

@@ -5,13 +5,9 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-import matplotlib
-
 from mmpoolformer.archs import ARCHS
 from mmpoolformer.published import PEERS, Classifier
-
-matplotlib.use('Agg')  # No window system is needed to write files.
-from matplotlib import pyplot as plt
+from mmpoolformer.visualization import plt
 
 FAMILIES = {
     'poolformer': 'PoolFormer',

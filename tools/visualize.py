@@ -12,6 +12,7 @@ from mmpoolformer import preflight
 from mmpoolformer.inference import CAM_METHODS, ImageError, ModelError, Sample, TrainedModel
 from mmpoolformer.launch import (
     add_config_arguments,
+    device_problem,
     fail,
     load_config,
     plain_errors,
@@ -58,8 +59,6 @@ def parse_args() -> argparse.Namespace:
     )
     parser.add_argument('--device', help='e.g. cpu or cuda:1 (default: cuda if there is one)')
     add_config_arguments(parser)
-    # One process, and no work dir.
-    parser.set_defaults(work_dir=None, launcher='none', local_rank=0)
     return parser.parse_args()
 
 
@@ -91,10 +90,7 @@ def choose_kind(args: argparse.Namespace) -> str:
 def choose_device(name: str | None) -> str:
     """Return the device to run on, after trying it."""
     name = name or ('cuda' if torch.cuda.is_available() else 'cpu')
-    try:
-        torch.zeros(1, device=name)
-    except (RuntimeError, AssertionError) as error:
-        reason = str(error).splitlines()[0]
+    if reason := device_problem(name):
         fail(f'--device {name} cannot be used: {reason}. Give cpu, or cuda or cuda:1 with a GPU.')
     return name
 

@@ -5,11 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-import matplotlib
-
-matplotlib.use('Agg')  # No window system is needed to write files.
-from matplotlib import pyplot as plt
-from matplotlib.patches import Patch
+from mmpoolformer.visualization import Patch, plt
 
 OURS, PEER = '#1f6f8b', '#c9a26b'
 

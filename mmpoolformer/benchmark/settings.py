@@ -8,6 +8,8 @@ from dataclasses import dataclass
 
 import torch
 
+from mmpoolformer.launch import device_problem
+
 MODES = ('inference', 'training')
 DTYPES = {name: getattr(torch, name) for name in ('float32', 'bfloat16', 'float16')}
 SMALLEST = 32  # Pixels per side that a backbone of stride 32 takes.
@@ -113,11 +115,8 @@ def parse_device(text: str) -> str:
     Raises:
         argparse.ArgumentTypeError: If it cannot be used.
     """
-    try:
-        torch.zeros(1, device=text)
-    except (RuntimeError, AssertionError) as error:
-        reason = str(error).splitlines()[0]
-        raise argparse.ArgumentTypeError(f'{text} cannot be used: {reason}') from None
+    if reason := device_problem(text):
+        raise argparse.ArgumentTypeError(f'{text} cannot be used: {reason}')
     return text
 
 

@@ -18,6 +18,7 @@ from mmpoolformer.benchmark.samples import random_samples
 from mmpoolformer.benchmark.settings import Candidate, Setting
 from mmpoolformer.benchmark.workload import Workload, place, randomise
 from mmpoolformer.complexity import IMAGE_SIZES, build_on_meta, measure
+from mmpoolformer.preflight.reading import heads
 
 _OURS = 'mmpoolformer.'
 # mmpretrain's PoolFormer has the other options with another meaning, or has them not.
@@ -117,8 +118,7 @@ def test_size(cfg: Config) -> tuple[int, int]:
 
 def _classes(model: Mapping) -> int:
     """Return how many classes a model knows."""
-    for name in ('bbox_head', 'decode_head', 'head'):
-        head = model.get(name) or model.get('roi_head', {}).get(name) or {}
-        if 'num_classes' in head:
-            return head['num_classes']
-    raise ValueError(f'{model["type"]} has no head that is known here')
+    counts = heads({'model': model}).values()
+    if not counts:
+        raise ValueError(f'{model["type"]} has no head that is known here')
+    return max(counts)
