@@ -16,11 +16,12 @@ except ModuleNotFoundError as error:
         f'mmpoolformer needs mmengine and mmcv, and {error.name} is not installed.\n'
         "Install a tested set with:  pip install 'mmpoolformer[onedl]'  "
         "(or 'mmpoolformer[openmmlab]' for the original packages).\n"
-        'In a clone of the repository, `make install` does it, compiling mmcv once.'
+        'In a clone of the repository, `make install` does it.'
     ) from error
 
 from mmpoolformer.archs import ARCHS, Arch
 from mmpoolformer.checkpoint import CheckpointError, convert_state_dict, load_pretrained
+from mmpoolformer.mmcv_operators import offer_operators
 from mmpoolformer.models import (
     TOKEN_MIXERS,
     CAFormer,
@@ -52,3 +53,5 @@ __all__ = [
     'create_backbone',
     'load_pretrained',
 ]
+
+offer_operators()

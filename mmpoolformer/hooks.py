@@ -1,4 +1,4 @@
-"""Training hooks: exact resuming, and an interrupt that loses nothing."""
+"""Hooks: exact resuming, an interrupt that loses nothing, and mmcv's operators."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from mmengine.dist import get_rank, is_main_process
 from mmengine.hooks import Hook
 from mmengine.runner import EpochBasedTrainLoop, Runner
 
+from mmpoolformer.mmcv_operators import describe_operators, refuse_missing_operators
 from mmpoolformer.registry import HOOKS
 
 
@@ -112,3 +113,16 @@ class InterruptHook(Hook):
             path.with_name('last_checkpoint').write_text(str(path))
             runner.logger.info(f'Saved {path}; continue with --resume')
         raise KeyboardInterrupt
+
+
+@HOOKS.register_module()
+class OperatorsHook(Hook):
+    """Say which of mmcv's operators a run uses, and stop it before it starts if one is missing.
+
+    Raises:
+        MissingOperatorError: If a layer of the model needs an operator that is not there.
+    """
+
+    def before_run(self, runner: Runner) -> None:
+        runner.logger.info(describe_operators())
+        refuse_missing_operators(runner.model)

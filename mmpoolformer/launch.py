@@ -17,10 +17,12 @@ from typing import NoReturn
 import torch
 from mmengine.config import Config, ConfigDict, DictAction
 from mmengine.config.utils import ConfigParsingError
+from mmengine.dist import master_only
 from mmengine.model import is_model_wrapper
 
 from mmpoolformer import preflight
 from mmpoolformer.checkpoint import CheckpointError, distrust_checkpoints, trust_checkpoints
+from mmpoolformer.mmcv_operators import MissingOperatorError, how_to_mend_operators
 
 # Where launchers say which process this is: torchrun, Slurm, Open MPI.
 _RANKS = {'pytorch': 'RANK', 'slurm': 'SLURM_PROCID', 'mpi': 'OMPI_COMM_WORLD_RANK'}
@@ -29,6 +31,18 @@ _CONFIG_ERRORS = (
     *(SyntaxError, NameError, AttributeError, LookupError, TypeError, ValueError, ImportError),
     *(OSError, AssertionError, ConfigParsingError),
 )
+
+
+class _ConfigCopy:
+    """Gives the config that a runner writes into its work dir the same name in every run.
+
+    mmengine names it after the file it was read from. mim, asked for a config by its name, searches
+    all of a clone, the work dirs there too, and refuses to choose between two.
+    """
+
+    @master_only
+    def dump_config(self) -> None:
+        self.cfg.dump(str(Path(self.work_dir) / 'config.py'))
 
 
 class _Options(DictAction):
@@ -155,8 +169,12 @@ def plain_errors(config: str) -> Iterator[None]:
     """Turn a user's mistakes into one message; any other exception keeps its traceback."""
     try:
         yield
-    except CheckpointError as error:
+    except (CheckpointError, MissingOperatorError) as error:
         fail(f'{error}')
+    except ImportError as error:
+        if 'mmcv/_ext' not in str(error):
+            raise
+        fail(f'{error}\n{how_to_mend_operators()}')
     except pickle.UnpicklingError as error:
         refused = re.search(r'GLOBAL [^\s,]+', str(error))
         fail(
@@ -172,8 +190,8 @@ def plain_errors(config: str) -> Iterator[None]:
 def build_runner(cfg: Config):
     """Build the runner of ``cfg``, of the type it names if it names one.
 
-    Several processes without a GPU talk over gloo, if the config says so. The group is made here:
-    mmengine would ask for CUDA.
+    It writes the config to ``config.py`` in the work dir. Several processes without a GPU talk over
+    gloo, if the config says so. The group is made here: mmengine would ask for CUDA.
 
     Raises:
         SystemExit: If the work dir cannot be made, with a message.
@@ -199,7 +217,11 @@ def build_runner(cfg: Config):
             find_unused_parameters=cfg.get('find_unused_parameters', False),
         )
         _sync_bn_to_bn(cfg.model)  # SyncBN runs on GPUs only.
-    return RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)
+    named = cfg.get('runner_type', Runner)
+    base = RUNNERS.get(named) if isinstance(named, str) else named
+    if base is None:
+        fail(f'runner_type {named!r} is not in the runner registry: is it spelt correctly?')
+    return type(base.__name__, (_ConfigCopy, base), {}).from_cfg(cfg)
 
 
 def plain_model(runner) -> torch.nn.Module:

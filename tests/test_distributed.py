@@ -23,8 +23,8 @@ class SaveOfEachRank(Hook):
         torch.save(runner.model.module.state_dict(), f'rank{get_rank()}.pth')
 """
 EXTRA = """
-custom_imports = dict(imports=['rank_weights'])
-custom_hooks = [dict(type='mmpoolformer.EpochSeedHook'), dict(type='SaveOfEachRank')]
+custom_imports = dict(imports=['mmpoolformer', 'rank_weights'])
+custom_hooks = [dict(type='SaveOfEachRank')]
 model['test_cfg'] = dict(score_thr=0.0)
 train_dataloader['batch_size'] = 1
 train_cfg = dict(max_epochs=1, val_interval=9)

@@ -27,7 +27,7 @@ default_hooks['checkpoint'] = dict(interval=2)
 train_cfg = dict(max_iters=4, val_interval=2)
 """
 WORKERS = 'train_dataloader.update(num_workers=2, persistent_workers=True)\n'
-NO_SEED_HOOK = "custom_hooks = [dict(type='mmpoolformer.InterruptHook')]\n"
+NO_SEED_HOOK = "default_hooks['epoch_seed'] = dict(type='EmptyCacheHook', _delete_=True)\n"
 PRESS = '''
 import os, signal, time
 from pathlib import Path
@@ -60,10 +60,8 @@ class PressCtrlC(Hook):
 def pressing(where, times=1):
     """What a config needs to have Ctrl-C pressed in the second epoch, or in a validation."""
     return (
-        "custom_imports = dict(imports=['press'])\n"
-        "custom_hooks = [dict(type='mmpoolformer.EpochSeedHook'), "
-        f"dict(type='mmpoolformer.InterruptHook'), dict(type='PressCtrlC', where={where!r}, "
-        f'times={times})]\n'
+        "custom_imports = dict(imports=['mmpoolformer', 'press'])\n"
+        f"custom_hooks = [dict(type='PressCtrlC', where={where!r}, times={times})]\n"
     )
 
 

@@ -1,15 +1,17 @@
 # What all tasks share: hooks, environment, logging.
+# The tools of mmdet, too, find mmcv's operators through this package: see mmcv_operators.py.
+custom_imports = dict(imports=['mmpoolformer'], allow_failed_imports=False)
 default_hooks = dict(
     timer=dict(type='IterTimerHook'),
     logger=dict(type='LoggerHook', interval=50),
     param_scheduler=dict(type='ParamSchedulerHook'),
     checkpoint=dict(type='CheckpointHook', interval=1),
     sampler_seed=dict(type='DistSamplerSeedHook'),
+    # Here, not in custom_hooks, which a config of yours would replace as a whole.
+    operators=dict(type='mmpoolformer.OperatorsHook'),
+    epoch_seed=dict(type='mmpoolformer.EpochSeedHook'),
+    interrupt=dict(type='mmpoolformer.InterruptHook'),
 )
-custom_hooks = [
-    dict(type='mmpoolformer.EpochSeedHook'),
-    dict(type='mmpoolformer.InterruptHook'),
-]
 env_cfg = dict(
     cudnn_benchmark=False,
     mp_cfg=dict(mp_start_method='fork', opencv_num_threads=0),

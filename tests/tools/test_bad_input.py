@@ -9,6 +9,9 @@ import torch
 from processes import ROOT, run_tool
 from torch import nn
 
+from mmpoolformer.launch import plain_errors
+from mmpoolformer.mmcv_operators import are_compiled
+
 HTML = '<!DOCTYPE html><html><body>404</body></html>'
 
 
@@ -222,3 +225,23 @@ def test_category_names_of_another_data_set(forked, tiny, tmp_path, shapes):
     (tmp_path / 'upper.json').write_text(json.dumps(data))
     extra = f"train_dataloader['dataset']['ann_file'] = '{tmp_path}/upper.json'\n"
     refused(forked('train', tiny(extra=extra)), "did you mean 'CIRCLE'?", 'upper.json')
+
+
+@pytest.mark.smoke
+@pytest.mark.skipif(are_compiled(), reason='mmcv has compiled operators')
+def test_operator_that_is_not_compiled(forked, tiny, tmp_path):
+    config = tiny(extra="model['neck'] |= dict(conv_cfg=dict(type='DCNv2'))\n")
+    run = refused(
+        forked('train', config),
+        'ModulatedDeformConv2dPack (neck.lateral_convs.0.conv) needs an operator of mmcv.ops',
+        'MMCV_WITH_OPS=1 pip install',
+    )
+    assert 'Epoch(train)' not in run.text
+
+
+def test_operators_compiled_for_another_pytorch(capsys):
+    with pytest.raises(SystemExit), plain_errors('a.py'):
+        raise ImportError('/site-packages/mmcv/_ext.so: undefined symbol: _ZN3c10')
+    message = capsys.readouterr().err
+    assert 'undefined symbol' in message
+    assert "mmcv's operators were compiled for another PyTorch" in message
