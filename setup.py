@@ -8,7 +8,7 @@ import shutil
 from pathlib import Path
 
 from setuptools import find_packages, setup
-from setuptools.command.build_py import build_py
+from setuptools.command.bdist_wheel import bdist_wheel
 
 ROOT = Path(__file__).resolve().parent
 
@@ -24,7 +24,9 @@ EXTRAS = {
         'regex',
     ],
     'openmmlab': [
-        'mmcv>=2.1,<2.2',
+        # mmcv without its operators, which take a compiler and minutes: mmpoolformer brings those
+        # that its models call. The import names are the same, so one replaces the other.
+        'mmcv-lite>=2.1,<2.2',
         'mmengine>=0.10.7,<1',
         'mmdet>=3.3,<3.4',
         'mmsegmentation>=1.2.2,<1.3',
@@ -55,23 +57,27 @@ def read_readme() -> str:
     return readme.read_text(encoding='utf-8') if readme.exists() else ''
 
 
-class BuildWithConfigs(build_py):
-    """Puts configs, tools and the model index where mim looks for them in an installed package."""
+class WheelForMim(bdist_wheel):
+    """Puts configs, tools and the model index where mim looks for them in an installed package.
 
-    def run(self) -> None:
-        super().run()
-        if self.editable_mode:  # mim then looks in the repository itself.
+    openmim looks into `mmpoolformer/`. onedl-mim looks into the folder that comes first in pip's
+    list of the files, and `mmpoolformer-<version>.dist-info/` sorts before it: so both get a copy.
+    None goes through `build/`, which onedl-mim searches, too, if the clone is installed as well.
+    """
+
+    def write_wheelfile(self, wheelfile_base: str, *args, **kwargs) -> None:
+        super().write_wheelfile(wheelfile_base, *args, **kwargs)
+        wheel, metadata = Path(self.bdist_dir), Path(wheelfile_base)
+        if metadata.parent != wheel:  # An editable install: mim then looks in the repository.
             return
-        target = Path(self.build_lib) / 'mmpoolformer' / '.mim'
-        shutil.rmtree(target, ignore_errors=True)
-        for_the_clone = ('_*.py', 'setup_env.py', 'demo.py', 'make_metafiles.py')
-        ignored = {
-            'configs': shutil.ignore_patterns('__pycache__'),
-            'tools': shutil.ignore_patterns('__pycache__', *for_the_clone),
-        }
-        for folder, ignore in ignored.items():
-            shutil.copytree(ROOT / folder, target / folder, ignore=ignore)
-        shutil.copy(ROOT / 'model-index.yml', target)
+        folders_for_the_clone = ('demo', 'maintenance')
+        files_for_the_clone = ('_*.py', 'demo.py', 'make_metafiles.py')
+        ignore = shutil.ignore_patterns('__pycache__', *folders_for_the_clone, *files_for_the_clone)
+        for target in (wheel / 'mmpoolformer' / '.mim', metadata / '.mim'):
+            shutil.rmtree(target, ignore_errors=True)
+            for folder in ('configs', 'tools'):
+                shutil.copytree(ROOT / folder, target / folder, ignore=ignore)
+            shutil.copy(ROOT / 'model-index.yml', target)
 
 
 setup(
@@ -82,7 +88,7 @@ setup(
     long_description_content_type='text/markdown',
     license='Apache-2.0',
     packages=find_packages(include=['mmpoolformer', 'mmpoolformer.*']),
-    cmdclass={'build_py': BuildWithConfigs},
+    cmdclass={'bdist_wheel': WheelForMim},
     python_requires='>=3.10',
     install_requires=[
         'torch>=2.6',

@@ -1,16 +1,20 @@
 """mim finds the configs, tools and model index of this package from any directory."""
 
 import http.server
+import importlib.util
 import json
+import os
 import re
 import runpy
 import shutil
 import sys
 import threading
+import zipfile
 from functools import partial
 from importlib.metadata import distributions
 from pathlib import Path
 
+import mmcv
 import pytest
 import yaml
 from processes import ROOT, run
@@ -25,8 +29,9 @@ def is_installed(name: str) -> bool:
 
 MIM = shutil.which('mim', path=str(Path(sys.executable).parent))
 needs_mim = pytest.mark.skipif(MIM is None, reason='mim is not installed')
+ONEDL = is_installed('onedl-mmdetection')
 # onedl-mim knows mmdetection by no shorter name, openmim by no longer one.
-MMDET = 'mmdetection' if is_installed('onedl-mmdetection') else 'mmdet'
+MMDET = 'mmdetection' if ONEDL else 'mmdet'
 CONFIG = 'retinanet_poolformer_s12_shapes.py'
 SEGMENTER = 'fpn_poolformer_s12_shapes.py'
 ANY_SCORE = ('--cfg-options', 'model.test_cfg.score_thr=0')
@@ -66,63 +71,126 @@ def elsewhere(tmp_path, shapes):
     return folder
 
 
-@pytest.fixture
-def mim(tmp_path, elsewhere):
-    """Run mim with this package installed afresh, both as a wheel and as a clone install it.
-
-    openmim looks into the package, onedl-mim into the clone, all of it: what training left in
-    this one would disturb it.
-    """
-    clone, site = tmp_path / 'clone', tmp_path / 'site'
+def copy_of_the_clone(folder):
+    """onedl-mim searches all of a clone: what training left in this one would disturb it."""
     ignore = shutil.ignore_patterns('__pycache__', '.mim')
-    for folder in ('configs', 'tools', 'mmpoolformer'):
-        shutil.copytree(ROOT / folder, clone / folder, ignore=ignore)
-    shutil.copy(ROOT / 'model-index.yml', clone)
-    shutil.copytree(clone / 'mmpoolformer', site / 'mmpoolformer')
-    for name in ('configs', 'tools', 'model-index.yml'):
-        (site / 'mmpoolformer/.mim').mkdir(exist_ok=True)
-        (site / 'mmpoolformer/.mim' / name).symlink_to(clone / name)
-    info = site / 'mmpoolformer-0.1.0.dist-info'
-    info.mkdir()
-    (info / 'METADATA').write_text('Metadata-Version: 2.1\nName: mmpoolformer\nVersion: 0.1.0\n')
-    editable = {'url': clone.as_uri(), 'dir_info': {'editable': True}}
-    (info / 'direct_url.json').write_text(json.dumps(editable))
+    for name in ('configs', 'tools', 'mmpoolformer'):
+        shutil.copytree(ROOT / name, folder / name, ignore=ignore)
+    for name in ('model-index.yml', 'pyproject.toml', 'setup.py'):
+        shutil.copy(ROOT / name, folder)
+    return folder
+
+
+def pip(*arguments, cwd):
+    result = run([sys.executable, '-m', 'pip', '--no-input', *arguments], cwd)
+    assert result.code == 0, result.text[-3000:]
+
+
+@pytest.fixture(scope='module')
+def wheel(tmp_path_factory):
+    """The wheel of this package, built without the network."""
+    if not importlib.util.find_spec('pip') or not importlib.util.find_spec('setuptools'):
+        pytest.skip('pip and setuptools are needed to build a wheel without the network')
+    clone = copy_of_the_clone(tmp_path_factory.mktemp('to_build'))
+    pip('wheel', '--no-deps', '--no-build-isolation', '--wheel-dir', 'wheels', '.', cwd=clone)
+    (path,) = (clone / 'wheels').iterdir()
+    return path
+
+
+def mim_that_sees(folders, cwd, work_dir):
+    """Return a function that runs mim in ``cwd``, with this package found in ``folders``."""
 
     def call(*arguments):
-        result = run([MIM, *arguments], elsewhere, timeout=300, PYTHONPATH=str(site))
+        path = os.pathsep.join(map(str, folders))
+        result = run([MIM, *arguments], cwd, timeout=300, PYTHONPATH=path)
         assert result.code == 0, result.text[-3000:]
         return result.text
 
-    call.clone = clone
+    call.folders, call.work_dir = folders, work_dir
     return call
 
 
+@pytest.fixture
+def mim_of_clone(tmp_path, elsewhere):
+    """mim, with a clone installed as ``pip install --editable`` does it, and work dirs in there."""
+    clone = copy_of_the_clone(tmp_path / 'clone')
+    info = tmp_path / 'site/mmpoolformer-0.1.0.dist-info'
+    info.mkdir(parents=True)
+    (info / 'METADATA').write_text('Metadata-Version: 2.1\nName: mmpoolformer\nVersion: 0.1.0\n')
+    editable = {'url': clone.as_uri(), 'dir_info': {'editable': True}}
+    (info / 'direct_url.json').write_text(json.dumps(editable))
+    return mim_that_sees([clone, info.parent], elsewhere, clone / 'work_dirs/demo_detection')
+
+
+@pytest.fixture
+def mim_of_wheel(tmp_path, elsewhere, wheel):
+    """mim, with the wheel installed."""
+    site = tmp_path / 'site'
+    pip('install', '--no-deps', '--target', site, wheel, cwd=tmp_path)
+    return mim_that_sees([site], elsewhere, elsewhere / 'work_dirs/demo_detection')
+
+
+only_onedl = pytest.mark.skipif(not ONEDL, reason='openmim looks into installed packages only')
+
+
+@pytest.fixture(params=[pytest.param('clone', marks=only_onedl), 'wheel'])
+def mim(request):
+    return request.getfixturevalue(f'mim_of_{request.param}')
+
+
+def test_wheel_holds_the_same_for_each_mim(wheel):
+    names = zipfile.ZipFile(wheel).namelist()
+    of_openmim, of_onedl_mim = (
+        {name.removeprefix(folder) for name in names if name.startswith(folder)}
+        for folder in ('mmpoolformer/.mim/', 'mmpoolformer-0.1.0.dist-info/.mim/')
+    )
+    assert of_openmim == of_onedl_mim
+    configs = {str(path.relative_to(ROOT)) for path in ROOT.glob('configs/**/*.[py]*')}
+    configs = {name for name in configs if '__pycache__' not in name}
+    assert {name for name in of_openmim if name.startswith('configs/')} == configs
+    tools = of_openmim - configs - {'model-index.yml'}
+    assert {'tools/train.py', 'tools/test.py', 'tools/dist_train.sh'} < tools
+    assert not [name for name in tools if re.search('demo|maintenance|make_metafiles|/_', name)]
+
+
 @needs_mim
-def test_mim_trains_and_tests_by_name(mim, elsewhere):
-    text = mim('train', 'mmpoolformer', CONFIG, *SHORT)
+def test_mim_trains_and_tests_by_name(mim):
+    text = mim('train', 'mmpoolformer', CONFIG, *SHORT, '--work-dir', mim.work_dir)
     assert 'we find the config file' in text
-    checkpoint = elsewhere / f'work_dirs/{CONFIG[:-3]}/epoch_1.pth'
-    assert checkpoint.is_file()
-    text = mim('test', 'mmpoolformer', CONFIG, '--checkpoint', checkpoint, *ANY_SCORE)
-    assert 'coco/bbox_mAP' in text
-    config = mim.clone / 'configs/detection' / CONFIG
-    text = mim('test', MMDET, config, '--checkpoint', checkpoint, *ANY_SCORE)
-    assert 'coco/bbox_mAP' in text
+    checkpoint, test_dir = mim.work_dir / 'epoch_1.pth', mim.work_dir / 'test'
+    options = ('--checkpoint', checkpoint, *ANY_SCORE, '--work-dir', test_dir)
+    assert 'coco/bbox_mAP' in mim('test', 'mmpoolformer', CONFIG, *options)
+    # Two of one name are one too many for mim: it searches the work dirs in a clone, too.
+    assert (test_dir / 'config.py').is_file()
+    assert not list(mim.work_dir.rglob(CONFIG))
 
 
 @needs_mim
-def test_mim_trains_with_the_tools_of_mmdet(mim, elsewhere):
-    mim('train', MMDET, mim.clone / 'configs/detection' / CONFIG, *SHORT)
+def test_mim_trains_with_the_tools_of_mmdet(mim_of_clone, elsewhere):
+    mim_of_clone('train', MMDET, ROOT / 'configs/detection' / CONFIG, *SHORT)
     assert (elsewhere / f'work_dirs/{CONFIG[:-3]}/epoch_1.pth').is_file()
 
 
 @needs_mim
-def test_mim_trains_and_tests_with_the_tools_of_mmseg(mim, elsewhere):
-    config = mim.clone / 'configs/segmentation' / SEGMENTER
+@pytest.mark.skipif(
+    not any(Path(mmcv.__file__).parent.glob('_ext.*')),
+    reason="mmdet's tool imports mmcv's operators before ours are there: it needs compiled ones",
+)
+def test_mim_tests_with_the_tools_of_mmdet(mim_of_clone, elsewhere):
+    config = ROOT / 'configs/detection' / CONFIG
+    mim_of_clone('train', MMDET, config, *SHORT)
+    checkpoint = elsewhere / f'work_dirs/{CONFIG[:-3]}/epoch_1.pth'
+    text = mim_of_clone('test', MMDET, config, '--checkpoint', checkpoint, *ANY_SCORE)
+    assert 'coco/bbox_mAP' in text
+
+
+@needs_mim
+def test_mim_trains_and_tests_with_the_tools_of_mmseg(mim_of_clone, elsewhere):
+    config = ROOT / 'configs/segmentation' / SEGMENTER
     short = ('train_cfg.max_iters=2', 'default_hooks.checkpoint.interval=2')
-    mim('train', 'mmsegmentation', config, '--cfg-options', *short)
+    mim_of_clone('train', 'mmsegmentation', config, '--cfg-options', *short)
     checkpoint = elsewhere / f'work_dirs/{SEGMENTER[:-3]}/iter_2.pth'
-    assert 'mIoU' in mim('test', 'mmsegmentation', config, '--checkpoint', checkpoint)
+    assert 'mIoU' in mim_of_clone('test', 'mmsegmentation', config, '--checkpoint', checkpoint)
 
 
 @needs_mim
@@ -133,8 +201,8 @@ def test_mim_downloads_weights_and_config(mim, elsewhere):
     with http.server.ThreadingHTTPServer(('127.0.0.1', 0), handler) as server:
         threading.Thread(target=server.serve_forever).start()
         address = f'http://127.0.0.1:{server.server_port}/weights.pth'
-        metafile = mim.clone / 'configs/detection/metafile.yml'
-        metafile.write_text(re.sub('Weights: .*', f'Weights: {address}', metafile.read_text()))
+        for metafile in (path for f in mim.folders for path in f.rglob('detection/metafile.yml')):
+            metafile.write_text(re.sub('Weights: .*', f'Weights: {address}', metafile.read_text()))
         name = 'retinanet_poolformer_s12_1x'
         mim('download', 'mmpoolformer', '--config', name, '--dest', '.')
         server.shutdown()
