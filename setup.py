@@ -70,9 +70,8 @@ class WheelForMim(bdist_wheel):
         wheel, metadata = Path(self.bdist_dir), Path(wheelfile_base)
         if metadata.parent != wheel:  # An editable install: mim then looks in the repository.
             return
-        folders_for_the_clone = ('demo', 'maintenance')
-        files_for_the_clone = ('_*.py', 'demo.py', 'make_metafiles.py')
-        ignore = shutil.ignore_patterns('__pycache__', *folders_for_the_clone, *files_for_the_clone)
+        # The demo and the tools for maintenance need the clone.
+        ignore = shutil.ignore_patterns('__pycache__', 'demo', 'maintenance')
         for target in (wheel / 'mmpoolformer' / '.mim', metadata / '.mim'):
             shutil.rmtree(target, ignore_errors=True)
             for folder in ('configs', 'tools'):

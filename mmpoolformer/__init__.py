@@ -19,7 +19,6 @@ except ModuleNotFoundError as error:
         'In a clone of the repository, `make install` does it.'
     ) from error
 
-from mmpoolformer.archs import ARCHS, Arch
 from mmpoolformer.checkpoint import CheckpointError, convert_state_dict, load_pretrained
 from mmpoolformer.mmcv_operators import offer_operators
 from mmpoolformer.models import (
@@ -34,6 +33,7 @@ from mmpoolformer.models import (
     create_backbone,
 )
 from mmpoolformer.registry import HOOKS, MODELS
+from mmpoolformer.zoo.archs import ARCHS, Arch
 
 __all__ = [
     'ARCHS',

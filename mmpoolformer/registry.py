@@ -12,5 +12,5 @@ MODELS = Registry(
     'model', parent=MMENGINE_MODELS, scope='mmpoolformer', locations=['mmpoolformer.models']
 )
 HOOKS = Registry(
-    'hook', parent=MMENGINE_HOOKS, scope='mmpoolformer', locations=['mmpoolformer.hooks']
+    'hook', parent=MMENGINE_HOOKS, scope='mmpoolformer', locations=['mmpoolformer.engine.hooks']
 )

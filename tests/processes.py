@@ -18,7 +18,13 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
-_LIBRARIES = ['mmpoolformer.launch', 'mmpoolformer.hooks', 'mmdet.apis', 'mmseg.apis', 'mmpretrain']
+_LIBRARIES = [
+    'mmpoolformer.engine.launch',
+    'mmpoolformer.engine.hooks',
+    'mmdet.apis',
+    'mmseg.apis',
+    'mmpretrain',
+]
 
 
 @dataclass(frozen=True)

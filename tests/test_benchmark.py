@@ -6,14 +6,14 @@ from dataclasses import dataclass, replace
 import pytest
 import torch
 
-from mmpoolformer.benchmark import Candidate, DisagreementError, Plan, Setting, run
-from mmpoolformer.benchmark.backbones import Backbone
-from mmpoolformer.benchmark.checks import check, tolerances
-from mmpoolformer.benchmark.limit import Limit, Rate
-from mmpoolformer.benchmark.report import rows
-from mmpoolformer.benchmark.runner import Entry, Result
-from mmpoolformer.benchmark.settings import parse_device, parse_shape
-from mmpoolformer.benchmark.timing import interleave
+from benchmarks import Candidate, DisagreementError, Plan, Setting, run
+from benchmarks.backbones import Backbone
+from benchmarks.checks import check, tolerances
+from benchmarks.limit import Limit, Rate
+from benchmarks.report import rows
+from benchmarks.runner import Entry, Result
+from benchmarks.settings import parse_device, parse_shape
+from benchmarks.timing import interleave
 
 SMALL = Setting('poolformer_s12', (1, 33, 65))
 BRIEF = Plan(seconds=0.01, rounds=2, memory=False)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from mmpoolformer import preflight
 from mmpoolformer.checkpoint import load_model
-from mmpoolformer.launch import (
+from mmpoolformer.engine.launch import (
     add_common_arguments,
     build_runner,
     fail,

@@ -20,7 +20,7 @@ from mmpoolformer.checkpoint import (
     wrapper_of,
     write_weights,
 )
-from mmpoolformer.launch import (
+from mmpoolformer.engine.launch import (
     add_common_arguments,
     build_runner,
     fail,

@@ -9,8 +9,7 @@ import torch
 from tqdm import tqdm
 
 from mmpoolformer import preflight
-from mmpoolformer.inference import CAM_METHODS, ImageError, ModelError, Sample, TrainedModel
-from mmpoolformer.launch import (
+from mmpoolformer.engine.launch import (
     add_config_arguments,
     device_problem,
     fail,
@@ -20,8 +19,15 @@ from mmpoolformer.launch import (
     stop,
     task_of,
 )
-from mmpoolformer.panels import draw_activation, draw_features, draw_prediction, draw_scores
+from mmpoolformer.inference.trained_model import (
+    CAM_METHODS,
+    ImageError,
+    ModelError,
+    Sample,
+    TrainedModel,
+)
 from mmpoolformer.preflight.problem import count, some
+from mmpoolformer.vis.images import draw_activation, draw_features, draw_prediction, draw_scores
 
 NEEDS = ('model', 'test_dataloader')
 KINDS = ('cam', 'features', 'predictions')

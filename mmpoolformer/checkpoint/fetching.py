@@ -8,9 +8,9 @@ from pathlib import Path
 import torch
 from mmengine.dist import barrier, get_local_rank
 
-from mmpoolformer.archs import ARCHS, Weights
 from mmpoolformer.checkpoint.errors import CheckpointError
 from mmpoolformer.checkpoint.files import read_checkpoint, whole_or_none
+from mmpoolformer.zoo.archs import ARCHS, Weights
 
 SCHEME = 'metaformer://'
 HUB_SCHEME = 'hf-hub:'

@@ -10,11 +10,11 @@ from pathlib import Path
 from mmengine.logging import print_log
 from torch import Tensor, nn
 
-from mmpoolformer.archs import ARCHS
 from mmpoolformer.checkpoint.errors import CheckpointError, first_keys
 from mmpoolformer.checkpoint.fetching import fetch
 from mmpoolformer.checkpoint.files import read_checkpoint, unwrap
 from mmpoolformer.checkpoint.layouts import backbone_part, convert_state_dict, detect_layout
+from mmpoolformer.zoo.archs import ARCHS
 
 
 def load_pretrained(

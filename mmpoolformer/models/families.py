@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from functools import partial
 
-from mmpoolformer.archs import ARCHS, get_arch
 from mmpoolformer.models.layers import init_truncated
 from mmpoolformer.models.metaformer import MetaFormer
 from mmpoolformer.models.token_mixers import Attention, Identity, Pooling, RandomMixing, SepConv
 from mmpoolformer.registry import MODELS
+from mmpoolformer.zoo.archs import ARCHS, get_arch
 
 
 @MODELS.register_module()

@@ -11,13 +11,13 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.checkpoint import checkpoint
 
-from mmpoolformer.archs import Arch, get_arch
 from mmpoolformer.checkpoint import convert_classifier_keys, convert_own_keys, load_pretrained
 from mmpoolformer.models import fusion
 from mmpoolformer.models.layers import ChannelMLP, Downsampling, Scale, build_norm
 from mmpoolformer.models.token_mixers import build_token_mixer
 from mmpoolformer.ops.dispatch import check_name
 from mmpoolformer.registry import MODELS
+from mmpoolformer.zoo.archs import Arch, get_arch
 
 TokenMixer = Mapping | Callable[[int], nn.Module]
 
@@ -131,8 +131,8 @@ class MetaFormer(BaseModule):
     later stage halves, rounding up. Any ``H, W >= 32`` will do.
 
     Args:
-        arch: Depths, widths and LayerScale: a row of :data:`mmpoolformer.archs.ARCHS`, its name,
-            such as ``'poolformer_s12'``, or a mapping.
+        arch: Depths, widths and LayerScale: a row of :data:`mmpoolformer.ARCHS`, its name, such as
+            ``'poolformer_s12'``, or a mapping.
         token_mixers: Config of the token mixer, such as ``dict(type='Attention')``, see
             :data:`mmpoolformer.models.token_mixers.TOKEN_MIXERS`, a builder ``dim -> module``, or
             one of these per stage.

@@ -8,15 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from .classes import check_classes
-from .coco import check_annotations
-from .files import missing_data
-from .folders import check_class_folders, check_masks
-from .paths import is_file
-from .problem import Problem, report
-from .reading import datasets, heads, plain
-from .settings import batch_line, check_device, check_keys, check_numbers
-from .weights import check_weights
+from mmpoolformer.config_reading import datasets, heads, is_file, plain
+from mmpoolformer.preflight.classes import check_classes
+from mmpoolformer.preflight.coco import check_annotations
+from mmpoolformer.preflight.files import missing_data
+from mmpoolformer.preflight.folders import check_class_folders, check_masks
+from mmpoolformer.preflight.problem import Problem, report
+from mmpoolformer.preflight.settings import batch_line, check_device, check_keys, check_numbers
+from mmpoolformer.preflight.weights import check_weights
 
 __all__ = ['Problem', 'batch_line', 'check', 'report']
 

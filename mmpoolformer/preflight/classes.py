@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from .problem import Problem, count, some
-from .reading import DataSet, get, heads
+from mmpoolformer.config_reading import DataSet, get, heads
+from mmpoolformer.preflight.problem import Problem, count, some
 
 
 def check_classes(cfg: Mapping[str, Any], found: Sequence[DataSet]) -> list[Problem]:
@@ -16,7 +16,7 @@ def check_classes(cfg: Mapping[str, Any], found: Sequence[DataSet]) -> list[Prob
         >>> model = {'bbox_head': {'num_classes': 80}}
         >>> dataset = {'type': 'CocoDataset', 'metainfo': {'classes': ('cat', 'dog')}}
         >>> cfg = {'model': model, 'train_dataloader': {'dataset': dataset}}
-        >>> from mmpoolformer.preflight.reading import datasets
+        >>> from mmpoolformer.config_reading import datasets
         >>> print(check_classes(cfg, datasets(cfg, 'train'))[0].what)
         The train data has 2 classes (cat, dog), but the model is built for another number:
           model.bbox_head.num_classes=80

@@ -10,9 +10,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from .paths import is_file, is_folder, join
-from .problem import Problem, count, some
-from .reading import DataSet, get
+from mmpoolformer.config_reading import DataSet, get, is_file, is_folder, join
+from mmpoolformer.preflight.problem import Problem, count, some
 
 # COCO's own train file (450 MB) takes 20 s to parse, twice as long as this whole check may take:
 # of a file above this limit only the two ends are read. They show a cut-off download, and the

@@ -7,10 +7,17 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from .paths import is_file, is_folder, join
-from .problem import Problem, bullets
-from .reading import DataSet, evaluator_files, get, is_remote
-from .sources import how_to_get, name_of
+from mmpoolformer.config_reading import (
+    DataSet,
+    evaluator_files,
+    get,
+    is_file,
+    is_folder,
+    is_remote,
+    join,
+)
+from mmpoolformer.preflight.problem import Problem, bullets
+from mmpoolformer.preflight.sources import how_to_get, name_of
 
 
 def missing_data(

@@ -6,9 +6,19 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from .paths import files_below, is_file, is_folder, join, lines_of, subfolders
-from .problem import Problem, count, some
-from .reading import FOLDER_DATASETS, DataSet, get, heads
+from mmpoolformer.config_reading import (
+    FOLDER_DATASETS,
+    DataSet,
+    files_below,
+    get,
+    heads,
+    is_file,
+    is_folder,
+    join,
+    lines_of,
+    subfolders,
+)
+from mmpoolformer.preflight.problem import Problem, count, some
 
 # What the class uses when the config gives no suffix; other classes have their own, unknown here.
 _SUFFIXES = {'BaseSegDataset': ('.jpg', '.png'), 'ADE20KDataset': ('.jpg', '.png')}

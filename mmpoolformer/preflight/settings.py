@@ -7,8 +7,8 @@ import os
 from collections.abc import Mapping
 from typing import Any
 
-from .problem import Problem, count
-from .reading import get, plain, type_name
+from mmpoolformer.config_reading import get, plain, type_name
+from mmpoolformer.preflight.problem import Problem, count
 
 # What mmengine's Runner and the tools read. Anything else in a config is a variable of its author.
 _TOP_KEYS = (

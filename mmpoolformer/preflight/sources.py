@@ -6,7 +6,7 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from .paths import is_folder
+from mmpoolformer.config_reading import is_folder
 
 _COCO = 'http://images.cocodataset.org'
 _COCO_FILES = {  # what is missing -> the archive that holds it
@@ -46,7 +46,9 @@ def how_to_get(name: str, root: str, missing: Sequence[str], config_keys: Sequen
         config_keys: The places in the config that point at the data.
     """
     if name == 'The Shapes data set':
-        return 'Make it (it is built in, and takes seconds):\n  python tools/make_shapes_dataset.py'
+        return (
+            'Make it (it is built in, and takes seconds):\n  python -m mmpoolformer.datasets.shapes'
+        )
     shown = os.path.normpath(root) if root else ''
     lines = []
     if name == 'COCO':

@@ -8,9 +8,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from .paths import is_file, is_folder
-from .problem import Problem, some
-from .reading import as_list, is_remote
+from mmpoolformer.config_reading import as_list, is_file, is_folder, is_remote
+from mmpoolformer.preflight.problem import Problem, some
 
 _AGAIN = 'Download or copy it again.'
 _SUFFIXES = ('.pth', '.pt', '.tar', '.bin', '.safetensors', '.ckpt')

@@ -18,7 +18,7 @@ from processes import heed_interrupts
 
 from mmpoolformer.datasets.shapes import CLASSES, SEG_PALETTE, draw_preview, generate
 
-TOOL = Path(__file__).parents[2] / 'tools/make_shapes_dataset.py'
+MODULE = 'mmpoolformer.datasets.shapes'
 TINY = {'num_train': 4, 'num_val': 2, 'num_crops': 6, 'size': 96}
 
 
@@ -205,7 +205,7 @@ def test_preview_has_a_column_per_scene(tiny):
 
 def start(*arguments, cwd):
     return subprocess.Popen(
-        [sys.executable, TOOL, *map(str, arguments)],
+        [sys.executable, '-m', MODULE, *map(str, arguments)],
         cwd=cwd,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -219,9 +219,9 @@ def run(monkeypatch, capsys, tmp_path):
     """Run the tool in this process: importing torch again for every message takes seconds."""
 
     def run(*arguments):
-        monkeypatch.setattr(sys, 'argv', [str(TOOL), *map(str, arguments)])
+        monkeypatch.setattr(sys, 'argv', [MODULE, *map(str, arguments)])
         try:
-            runpy.run_path(str(TOOL), run_name='__main__')
+            runpy.run_module(MODULE, run_name='__main__')
             code = 0
         except SystemExit as stop:
             code = stop.code

@@ -13,7 +13,7 @@ import numpy as np
 FOLDER = Path(__file__).resolve().parent
 sys.path[:0] = [str(FOLDER), str(FOLDER.parent)]
 
-from cases import all_calls  # noqa: E402
+from operator_calls import all_calls  # noqa: E402
 
 from mmpoolformer.mmcv_operators import are_compiled  # noqa: E402
 

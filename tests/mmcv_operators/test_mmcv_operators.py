@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 import torch
 import torchvision
-from cases import ROI_SETTINGS, all_calls, boxes_and_scores, regions
 from mmcv.ops import (
     DeformConv2dPack,
     RoIAlign,
@@ -17,6 +16,7 @@ from mmcv.ops import (
     soft_nms,
 )
 from mmdet.models.losses.focal_loss import py_sigmoid_focal_loss
+from operator_calls import ROI_SETTINGS, all_calls, boxes_and_scores, regions
 from processes import ROOT
 from torch import nn
 

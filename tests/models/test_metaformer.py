@@ -10,8 +10,8 @@ import torch
 from torch import nn
 
 from mmpoolformer import ARCHS, MetaFormer, PoolFormer
-from mmpoolformer.archs import get_arch
 from mmpoolformer.models import Pooling
+from mmpoolformer.zoo.archs import get_arch
 
 SUBSETS = [(0,), (1, 2), (1, 2, 3), (0, 1, 2, 3)]
 

@@ -82,7 +82,7 @@ def test_dangling_link_is_named(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ('kind', 'root', 'words'),
     [
-        ('CocoDataset', 'data/shapes/coco', 'python tools/make_shapes_dataset.py'),
+        ('CocoDataset', 'data/shapes/coco', 'python -m mmpoolformer.datasets.shapes'),
         ('mmseg.ADE20KDataset', 'data/ade/ADEChallengeData2016', 'unpack it in data/ade/:'),
         ('ImageNet', 'data/imagenet', 'https://image-net.org'),
         ('CocoDataset', 'data/mine', 'train_dataloader.dataset.data_root'),

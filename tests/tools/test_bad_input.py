@@ -9,7 +9,7 @@ import torch
 from processes import ROOT, run_tool
 from torch import nn
 
-from mmpoolformer.launch import plain_errors
+from mmpoolformer.engine.launch import plain_errors
 from mmpoolformer.mmcv_operators import are_compiled
 
 HTML = '<!DOCTYPE html><html><body>404</body></html>'

@@ -20,7 +20,7 @@ import yaml
 from processes import ROOT, run
 
 from mmpoolformer import ARCHS
-from mmpoolformer.published import RESULTS
+from mmpoolformer.zoo.paper_results import RESULTS
 
 
 def is_installed(name: str) -> bool:
@@ -39,9 +39,11 @@ SHORT = ('--cfg-options', 'train_cfg.max_epochs=1', 'default_hooks.logger.interv
 
 
 def test_model_index_is_written_from_the_tables():
-    files = runpy.run_path(str(ROOT / 'tools/make_metafiles.py'))['files']
+    files = runpy.run_path(str(ROOT / 'tools/maintenance/make_metafiles.py'))['files']
     for path, text in files().items():
-        assert (ROOT / path).read_text() == text, f'{path}: run python tools/make_metafiles.py'
+        assert (ROOT / path).read_text() == text, (
+            f'{path}: run python tools/maintenance/make_metafiles.py'
+        )
 
 
 def test_model_index_holds_every_published_number():

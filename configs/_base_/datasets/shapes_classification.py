@@ -1,4 +1,4 @@
-# The built-in data set: `python tools/make_shapes_dataset.py` writes data/shapes/.
+# The built-in data set: `python -m mmpoolformer.datasets.shapes` writes data/shapes/.
 dataset_type = 'CustomDataset'
 data_root = 'data/shapes/imagenet'
 train_pipeline = [

@@ -13,8 +13,8 @@ Example:
     64
 """
 
-from .classes import CLASSES, PALETTE, SEG_CLASSES, SEG_PALETTE
-from .preview import draw_preview
-from .store import generate
+from mmpoolformer.datasets.shapes.classes import CLASSES, PALETTE, SEG_CLASSES, SEG_PALETTE
+from mmpoolformer.datasets.shapes.preview import draw_preview
+from mmpoolformer.datasets.shapes.store import generate
 
 __all__ = ['CLASSES', 'PALETTE', 'SEG_CLASSES', 'SEG_PALETTE', 'draw_preview', 'generate']

@@ -20,8 +20,8 @@ from typing import Any
 import cv2
 import numpy as np
 
-from .classes import CLASSES
-from .scenes import EMPTY_EVERY, Instance, Scene, make_crop, make_scene
+from mmpoolformer.datasets.shapes.classes import CLASSES
+from mmpoolformer.datasets.shapes.scenes import EMPTY_EVERY, Instance, Scene, make_crop, make_scene
 
 SPLITS = {'train': 'training', 'val': 'validation'}  # COCO's names and ADE20K's
 CROP_SIZE = 64  # pixels

@@ -7,8 +7,8 @@ from typing import Any
 import cv2
 import numpy as np
 
-from .classes import CLASSES, PALETTE, SEG_PALETTE
-from .formats import SPLITS
+from mmpoolformer.datasets.shapes.classes import CLASSES, PALETTE, SEG_PALETTE
+from mmpoolformer.datasets.shapes.formats import SPLITS
 
 ZOOM = 2  # The images are small; lines and text need room.
 GAP, LEGEND = 8, 40  # pixels

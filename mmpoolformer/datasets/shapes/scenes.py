@@ -10,8 +10,8 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from .classes import CLASSES, HUES, OUTLINES
-from .painting import Layer, paint
+from mmpoolformer.datasets.shapes.classes import CLASSES, HUES, OUTLINES
+from mmpoolformer.datasets.shapes.painting import Layer, paint
 
 SUPERSAMPLING = 4
 FRACTION_BITS = 4  # cv2 takes corners as integers; this many bits are behind the point.

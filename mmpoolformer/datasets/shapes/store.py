@@ -8,8 +8,8 @@ from numbers import Integral
 from pathlib import Path
 from typing import Any
 
-from .classes import CLASSES
-from .formats import Progress, write_tree
+from mmpoolformer.datasets.shapes.classes import CLASSES
+from mmpoolformer.datasets.shapes.formats import Progress, write_tree
 
 VERSION = 1  # Raise it with any change to the drawing: a stored data set is then not reused.
 INFO_FILE = 'shapes.json'

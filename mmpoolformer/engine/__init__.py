@@ -1,0 +1,1 @@
+"""Running: command lines, launching, hooks."""

@@ -1,0 +1,1 @@
+"""What models there are, where their weights are, what was published of them."""
