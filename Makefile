@@ -1,13 +1,14 @@
 # Every target sets up what it needs first: minutes once, under a second from then on.
 STACK  ?= onedl
 TASK   ?= detection
-PYTHON ?= python3
 ARGS   ?=
 
 VENV_onedl     := .venv
 VENV_openmmlab := .venv-openmmlab
 VENV := $(VENV_$(STACK))
 PY   := $(VENV)/bin/python
+# An environment that is there stays with the Python it was made with.
+PYTHON ?= $(or $(realpath $(PY)),python3)
 
 .DEFAULT_GOAL := help
 .PHONY: help install demo bench test lint format clean
@@ -22,19 +23,20 @@ help: ## Show this list
 	@echo '  ARGS      more arguments for test or bench, e.g. ARGS="-m smoke"'
 	@echo '  PYTHON    the Python that makes the environment (default: python3)'
 
-# The version is looked at here, too, because the script's own check needs a Python that can read it.
+# The version is looked at here, because the script itself needs a Python that can read it.
 install: ## Make or repair the environment (.venv, or .venv-openmmlab)
 	@$(PYTHON) -c 'import sys; sys.exit("Python 3.10 or newer is needed: make install PYTHON=python3.12" if sys.version_info < (3, 10) else 0)'
-	@$(PYTHON) tools/setup_env.py --stack $(STACK)
+	@$(PYTHON) -u tools/maintenance/make_environment.py --stack $(STACK)
 
 demo: install ## Make data, train, evaluate and draw, in minutes on a CPU
-	$(PY) tools/demo.py --task $(TASK)
+	$(PY) tools/demo/demo.py --task $(TASK)
 
 bench: install ## Compare speed and memory with timm and mmpretrain, in minutes on a CPU
-	$(PY) tools/benchmark_backbone.py $(ARGS)
+	$(PY) -m benchmarks.backbones $(ARGS)
 
+# Four at most, because each imports three libraries and some start processes of their own.
 test: install ## Run the tests
-	$(PY) -m pytest $(ARGS)
+	OMP_NUM_THREADS=1 $(PY) -m pytest -n auto --maxprocesses 4 $(ARGS)
 
 lint: install ## Check style and formatting
 	$(PY) -m ruff check .
