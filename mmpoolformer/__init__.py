@@ -20,6 +20,7 @@ except ModuleNotFoundError as error:
     ) from error
 
 from mmpoolformer.checkpoint import CheckpointError, convert_state_dict, load_pretrained
+from mmpoolformer.inference import load_model
 from mmpoolformer.mmcv_operators import offer_operators
 from mmpoolformer.models import (
     TOKEN_MIXERS,
@@ -30,7 +31,8 @@ from mmpoolformer.models import (
     PoolFormer,
     PoolFormerV2,
     RandFormer,
-    create_backbone,
+    create_model,
+    list_models,
 )
 from mmpoolformer.registry import HOOKS, MODELS
 from mmpoolformer.zoo.archs import ARCHS, Arch
@@ -50,7 +52,9 @@ __all__ = [
     'PoolFormerV2',
     'RandFormer',
     'convert_state_dict',
-    'create_backbone',
+    'create_model',
+    'list_models',
+    'load_model',
     'load_pretrained',
 ]
 

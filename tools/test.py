@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 
 from mmpoolformer import preflight
-from mmpoolformer.checkpoint import load_model
+from mmpoolformer.checkpoint import load_weights
 from mmpoolformer.engine.launch import (
     add_common_arguments,
     build_runner,
@@ -109,7 +109,7 @@ def main() -> None:
     )
     with plain_errors(args.config):
         runner = build_runner(cfg)
-        checkpoint = load_model(plain_model(runner), args.checkpoint)
+        checkpoint = load_weights(plain_model(runner), args.checkpoint)
         runner.call_hook('after_load_checkpoint', checkpoint=checkpoint)
         runner.logger.info(f'Loaded {args.checkpoint}')
         runner.test()

@@ -14,7 +14,7 @@ from mmpoolformer import CheckpointError, preflight
 from mmpoolformer.checkpoint import (
     fetch,
     is_safetensors,
-    load_model,
+    load_weights,
     read_checkpoint,
     unwrap,
     wrapper_of,
@@ -127,7 +127,7 @@ def main() -> None:
         runner = build_runner(cfg)
         if resumed:
             # The runner would load what fits, and train the rest from scratch without a word.
-            load_model(plain_model(runner), resumed)
+            load_weights(plain_model(runner), resumed)
         if line := preflight.batch_line(cfg, runner.world_size):
             print_log(line, logger='current')
         runner.train()

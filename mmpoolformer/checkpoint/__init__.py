@@ -25,7 +25,7 @@ from mmpoolformer.checkpoint.layouts import (
     convert_state_dict,
     detect_layout,
 )
-from mmpoolformer.checkpoint.loading import load_model, load_pretrained
+from mmpoolformer.checkpoint.loading import load_pretrained, load_weights
 
 __all__ = [
     'LAYOUTS',
@@ -39,8 +39,8 @@ __all__ = [
     'distrust_checkpoints',
     'fetch',
     'is_safetensors',
-    'load_model',
     'load_pretrained',
+    'load_weights',
     'read_checkpoint',
     'read_metadata',
     'trust_checkpoints',

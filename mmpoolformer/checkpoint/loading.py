@@ -16,6 +16,8 @@ from mmpoolformer.checkpoint.files import read_checkpoint, unwrap
 from mmpoolformer.checkpoint.layouts import backbone_part, convert_state_dict, detect_layout
 from mmpoolformer.zoo.archs import ARCHS
 
+_OUTPUT_NORM = re.compile(r'norm(\d)\.')
+
 
 def load_pretrained(
     backbone: nn.Module,
@@ -29,7 +31,9 @@ def load_pretrained(
     The file may hold a classifier, a bare backbone, or a whole detector or segmenter, whose neck
     and heads are left out. A classifier has no norms per output: those start fresh (scale 1,
     bias 0), as in the authors' detectors, except that PoolFormer's final norm becomes ``norm3``
-    where the last stage is the only output. (Later models normalise after pooling instead.)
+    where the last stage is the only output. (Later models normalise after pooling instead.) Of a
+    detector's file only stages before its first output may lack a norm: RetinaNet has none for
+    stage 0. Stages behind the backbone's last output are not loaded.
 
     Args:
         backbone: A :class:`mmpoolformer.MetaFormer`.
@@ -48,14 +52,15 @@ def load_pretrained(
     try:
         weights = unwrap(checkpoint)
         layout = detect_layout(weights).name
-        weights, note = _backbone_part(convert_state_dict(weights))
+        weights, others = _split(convert_state_dict(weights))
     except CheckpointError as error:
         raise CheckpointError(f'{source}: {error}') from None
-    _drop_classifier(weights, backbone)
+    _drop_unused(weights, backbone)
 
     expected = backbone.state_dict()
-    missing = [k for k in expected if k not in weights and not _is_output_norm(k)]
-    left_over = [k for k in weights if k not in expected and not _is_output_norm(k)]
+    fresh = _fresh_norms(expected, weights, is_detector=bool(others))
+    missing = [k for k in expected if k not in weights and k not in fresh]
+    left_over = [k for k in weights if k not in expected and not _OUTPUT_NORM.match(k)]
     misshapen = [k for k in expected if k in weights and weights[k].shape != expected[k].shape]
     if strict and (missing or left_over or misshapen):
         raise CheckpointError(
@@ -63,14 +68,15 @@ def load_pretrained(
         )
     usable = {k: v for k, v in weights.items() if k in expected and k not in misshapen}
     backbone.load_state_dict(usable, strict=False)
-    report = f'Loaded {source} (layout {layout}): {len(usable)} of {len(expected)} tensors{note}'
+    report = f'Loaded {source} (layout {layout}): {len(usable)} of {len(expected)} tensors'
+    report += f' (left out: {", ".join(others)})' if others else ''
     unset = sorted({key.rsplit('.', 1)[0] for key in expected if key not in usable})
     report += f'; start fresh: {", ".join(unset)}' if unset else ''
     print_log(report, logger='current', level=logging.INFO)
     return report
 
 
-def load_model(model: nn.Module, path: str | Path) -> dict:
+def load_weights(model: nn.Module, path: str | Path) -> dict:
     """Load a whole detector, segmenter or classifier from its training checkpoint, strictly.
 
     Args:
@@ -97,18 +103,22 @@ def load_model(model: nn.Module, path: str | Path) -> dict:
     return checkpoint
 
 
-def _backbone_part(state_dict: dict[str, Tensor]) -> tuple[dict[str, Tensor], str]:
-    """Split a detector's backbone from its neck and heads, if there are any."""
+def _split(state_dict: dict[str, Tensor]) -> tuple[dict[str, Tensor], list[str]]:
+    """Return the weights of a detector's backbone, and the names of its other parts."""
     part = backbone_part(state_dict)
     if not part:
-        return state_dict, ''
-    others = sorted({key.split('.')[0] for key in state_dict} - {'backbone'})
-    return part, f' (left out: {", ".join(others)})' if others else ''
+        return state_dict, []
+    return part, sorted({key.split('.')[0] for key in state_dict} - {'backbone'})
 
 
-def _drop_classifier(weights: dict[str, Tensor], backbone: nn.Module) -> None:
-    """Remove a classifier's head, and move its final norm where a lone last stage wants it."""
-    for key in [key for key in weights if key.startswith('head.')]:
+def _drop_unused(weights: dict[str, Tensor], backbone: nn.Module) -> None:
+    """Remove what the backbone has no use for, and move a final norm that it can use.
+
+    A classifier's head goes, and so do stages behind the backbone's last output. A final norm
+    becomes ``norm3`` where the last stage is the only output.
+    """
+    unbuilt = tuple(f'stages.{i}.' for i in range(len(backbone.stages), 4))
+    for key in [key for key in weights if key.startswith(('head.', *unbuilt))]:
         del weights[key]
     for part in ('weight', 'bias'):
         norm = weights.pop(f'norm.{part}', None)
@@ -116,9 +126,14 @@ def _drop_classifier(weights: dict[str, Tensor], backbone: nn.Module) -> None:
             weights[f'norm3.{part}'] = norm
 
 
-def _is_output_norm(key: str) -> bool:
-    """Whether ``key`` may be absent or surplus: models differ in the stages they output."""
-    return re.match(r'norm\d\.', key) is not None
+def _fresh_norms(
+    expected: Mapping[str, Tensor], weights: Mapping[str, Tensor], is_detector: bool
+) -> set[str]:
+    """Return the keys of output norms that the file may lack."""
+    stages = [int(found[1]) for key in weights if (found := _OUTPUT_NORM.match(key))]
+    first = min(stages, default=0 if is_detector else 4)
+    norms = {key: int(found[1]) for key in expected if (found := _OUTPUT_NORM.match(key))}
+    return {key for key, stage in norms.items() if stage < first}
 
 
 def _mismatch(source, layout, weights, backbone, missing, left_over, misshapen) -> str:
@@ -145,14 +160,22 @@ def name_arch(weights: Mapping[str, Tensor]) -> str:
             stage = int(match.group(1))
             depths[stage] = max(depths[stage], int(match.group(2)) + 1)
             dims[stage] = len(tensor)
-    shape = tuple(depths), tuple(dims)
-    names = [f'{family}_{size}' for family in _families_of(weights) for size in _sizes_of(shape)]
-    return ' or '.join(names) or f'a model of depths {shape[0]} and dims {shape[1]}'
+    built = sum(depth > 0 for depth in depths)  # A backbone may end before the last stage.
+    depths, dims = tuple(depths[:built]), tuple(dims[:built])
+    families, sizes = _families_of(weights), _sizes_of(depths, dims)
+    names = [f'{family}_{size}' for family in families for size in sizes]
+    return ' or '.join(names) or f'a model of depths {depths} and dims {dims}'
 
 
-def _sizes_of(shape: tuple) -> list[str]:
-    sizes = (name.split('_')[1] for name, row in ARCHS.items() if (row.depths, row.dims) == shape)
-    return list(dict.fromkeys(sizes))
+def _sizes_of(depths: tuple[int, ...], dims: tuple[int, ...]) -> list[str]:
+    stages = len(depths)
+    return list(
+        dict.fromkeys(
+            name.split('_')[1]
+            for name, row in ARCHS.items()
+            if row.depths[:stages] == depths and row.dims[:stages] == dims
+        )
+    )
 
 
 def _families_of(weights: Mapping[str, Tensor]) -> list[str]:

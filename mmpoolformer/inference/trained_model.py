@@ -16,7 +16,7 @@ from mmengine.registry import DATASETS, MODELS, DefaultScope
 from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
-from mmpoolformer.checkpoint import load_model
+from mmpoolformer.checkpoint import load_weights
 from mmpoolformer.config_reading import datasets, heads, plain, type_name
 from mmpoolformer.models import MetaFormer
 from mmpoolformer.vis.images import FeatureMap
@@ -81,7 +81,7 @@ class TrainedModel:
         scope = cfg.get('default_scope') or 'mmengine'
         with DefaultScope.overwrite_default_scope(scope):
             self.model = MODELS.build(cfg.model)
-        saved = load_model(self.model, checkpoint).get('meta') or {}
+        saved = load_weights(self.model, checkpoint).get('meta') or {}
         self.model.to(device).eval()
 
         tree = plain(cfg)

@@ -1,6 +1,7 @@
 """Backbones, and a neck for classifiers. Importing this package registers them in ``MODELS``."""
 
 from mmpoolformer.models.classifier_neck import ClassifierNeck
+from mmpoolformer.models.factory import create_model, list_models
 from mmpoolformer.models.families import (
     CAFormer,
     ConvFormer,
@@ -8,7 +9,6 @@ from mmpoolformer.models.families import (
     PoolFormer,
     PoolFormerV2,
     RandFormer,
-    create_backbone,
 )
 from mmpoolformer.models.metaformer import MetaFormer, MetaFormerBlock, MetaFormerStage
 from mmpoolformer.models.token_mixers import (
@@ -41,5 +41,6 @@ __all__ = [
     'RandomMixing',
     'SepConv',
     'SpatialFC',
-    'create_backbone',
+    'create_model',
+    'list_models',
 ]

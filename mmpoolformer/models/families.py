@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from functools import partial
+from collections.abc import Mapping, Sequence
+from typing import ClassVar
 
 from mmpoolformer.models.layers import init_truncated
-from mmpoolformer.models.metaformer import MetaFormer
-from mmpoolformer.models.token_mixers import Attention, Identity, Pooling, RandomMixing, SepConv
+from mmpoolformer.models.metaformer import MetaFormer, TokenMixer
 from mmpoolformer.registry import MODELS
-from mmpoolformer.zoo.archs import ARCHS, get_arch
+from mmpoolformer.zoo.archs import get_arch
 
 
 @MODELS.register_module()
@@ -20,9 +19,8 @@ class PoolFormer(MetaFormer):
         arch: ``'s12'``, ``'s24'``, ``'s36'``, ``'m36'``, ``'m48'``, or a mapping such as
             ``dict(depths=(2, 2, 6, 2), dims=(64, 128, 320, 512))``.
         pool_size: Side of the pooling window, odd.
-        **kwargs: Arguments of :class:`MetaFormer`: ``in_channels``, ``mlp_ratio``, ``norm_cfg``,
-            ``act_cfg``, ``drop_rate``, ``drop_path_rate``, ``layer_scale``, ``out_indices``,
-            ``frozen_stages``, ``norm_eval``, ``with_cp``, ``init_cfg``.
+
+    The other arguments are those of :class:`MetaFormer`.
 
     Example:
         >>> features = PoolFormer(arch='s12', out_indices=(1, 2, 3))(torch.rand(1, 3, 64, 96))
@@ -30,37 +28,113 @@ class PoolFormer(MetaFormer):
         [(1, 128, 8, 12), (1, 320, 4, 6), (1, 512, 2, 3)]
     """
 
-    def __init__(self, arch: str | Mapping = 's12', pool_size: int = 3, **kwargs) -> None:
-        mixer = partial(Pooling, pool_size=pool_size)
-        super().__init__(get_arch('poolformer', arch), token_mixers=mixer, **kwargs)
+    def __init__(
+        self,
+        arch: str | Mapping = 's12',
+        pool_size: int = 3,
+        *,
+        in_channels: int = 3,
+        mlp_ratio: float | Sequence[float | None] | None = 4.0,
+        norm_cfg: dict | Sequence[dict] | None = None,
+        out_norm_cfg: dict | None = None,
+        act_cfg: dict | Sequence[dict] | None = None,
+        drop_rate: float = 0.0,
+        drop_path_rate: float = 0.0,
+        layer_scale: float | str | Sequence[float | None] | None = 'arch',
+        residual: bool | Sequence[bool] = True,
+        out_indices: int | Sequence[int] = (0, 1, 2, 3),
+        frozen_stages: int = -1,
+        norm_eval: bool = False,
+        with_cp: bool = False,
+        fused: str = 'auto',
+        init_cfg: dict | list[dict] | None = None,
+    ) -> None:
+        super().__init__(
+            get_arch('poolformer', arch),
+            dict(type='Pooling', pool_size=pool_size),
+            in_channels=in_channels,
+            mlp_ratio=mlp_ratio,
+            norm_cfg=norm_cfg,
+            out_norm_cfg=out_norm_cfg,
+            act_cfg=act_cfg,
+            drop_rate=drop_rate,
+            drop_path_rate=drop_path_rate,
+            layer_scale=layer_scale,
+            residual=residual,
+            out_indices=out_indices,
+            frozen_stages=frozen_stages,
+            norm_eval=norm_eval,
+            with_cp=with_cp,
+            fused=fused,
+            init_cfg=init_cfg,
+        )
 
 
 _GROUP_NORM = dict(type='GN', num_groups=1, eps=1e-6, bias=False)
 _CHANNEL_NORM = dict(type='LN2d', eps=1e-6, bias=False)
+_IDENTITY = dict(type='Identity')
+_POOLING = dict(type='Pooling')
+_SEP_CONV = dict(type='SepConv')
+_ATTENTION = dict(type='Attention')
 
 
 class MetaFormerBaseline(MetaFormer):
     """What the models of "MetaFormer Baselines for Vision" (arXiv 2210.13452) have in common.
 
     StarReLU; norms without offset, also around the down-samplings; MLPs without biases; ResScale in
-    the last two stages instead of LayerScale.
+    the last two stages instead of LayerScale. A family names its token mixers and its norm.
 
     Args:
-        **kwargs: Arguments of :class:`MetaFormer`, whose defaults are changed to the above.
+        arch: Size, such as ``'s12'``, or a mapping as for :class:`PoolFormer`; the family's
+            smallest by default.
+        token_mixers: Others than the family's own.
+
+    The other arguments are those of :class:`MetaFormer`.
     """
 
+    family: ClassVar[str]
+    smallest: ClassVar[str] = 's12'
+    mixers: ClassVar[Mapping | Sequence[Mapping]]
+    norm: ClassVar[Mapping] = _GROUP_NORM
     norm_before_pooling = False
 
-    def __init__(self, *args, **kwargs) -> None:
-        defaults = dict(
-            norm_cfg=_GROUP_NORM,
+    def __init__(
+        self,
+        arch: str | Mapping | None = None,
+        *,
+        token_mixers: TokenMixer | Sequence[TokenMixer] | None = None,
+        in_channels: int = 3,
+        norm_cfg: dict | Sequence[dict] | None = None,
+        out_norm_cfg: dict | None = None,
+        drop_rate: float = 0.0,
+        drop_path_rate: float = 0.0,
+        out_indices: int | Sequence[int] = (0, 1, 2, 3),
+        frozen_stages: int = -1,
+        norm_eval: bool = False,
+        with_cp: bool = False,
+        fused: str = 'auto',
+        init_cfg: dict | list[dict] | None = None,
+    ) -> None:
+        super().__init__(
+            get_arch(self.family, arch or self.smallest),
+            token_mixers or self.mixers,
+            in_channels=in_channels,
+            norm_cfg=norm_cfg or dict(self.norm),
             downsample_norm_cfg=_CHANNEL_NORM,
+            out_norm_cfg=out_norm_cfg,
             act_cfg=dict(type='StarReLU'),
             mlp_bias=False,
+            drop_rate=drop_rate,
+            drop_path_rate=drop_path_rate,
             layer_scale=None,
             res_scale=(None, None, 1.0, 1.0),
+            out_indices=out_indices,
+            frozen_stages=frozen_stages,
+            norm_eval=norm_eval,
+            with_cp=with_cp,
+            fused=fused,
+            init_cfg=init_cfg,
         )
-        super().__init__(*args, **{**defaults, **kwargs})
         init_truncated(self)
 
 
@@ -68,8 +142,8 @@ class MetaFormerBaseline(MetaFormer):
 class IdentityFormer(MetaFormerBaseline):
     """MetaFormer that mixes no tokens at all, ``arch`` from ``'s12'`` to ``'m48'``."""
 
-    def __init__(self, arch: str | Mapping = 's12', **kwargs) -> None:
-        super().__init__(get_arch('identityformer', arch), token_mixers=Identity, **kwargs)
+    family = 'identityformer'
+    mixers = _IDENTITY
 
 
 @MODELS.register_module()
@@ -80,66 +154,82 @@ class RandFormer(MetaFormerBaseline):
         arch: ``'s12'`` to ``'m48'``, or a mapping as for :class:`PoolFormer`.
         img_size: Side of the images the matrices are made for, a multiple of 32.
         interpolate: Whether to resample the matrices for other images, which otherwise are errors.
-        **kwargs: Arguments of :class:`MetaFormer`.
+
+    The other arguments are those of :class:`MetaFormer`.
     """
+
+    family = 'randformer'
 
     def __init__(
         self,
         arch: str | Mapping = 's12',
         img_size: int = 224,
         interpolate: bool = False,
-        **kwargs,
+        *,
+        in_channels: int = 3,
+        norm_cfg: dict | Sequence[dict] | None = None,
+        out_norm_cfg: dict | None = None,
+        drop_rate: float = 0.0,
+        drop_path_rate: float = 0.0,
+        out_indices: int | Sequence[int] = (0, 1, 2, 3),
+        frozen_stages: int = -1,
+        norm_eval: bool = False,
+        with_cp: bool = False,
+        fused: str = 'auto',
+        init_cfg: dict | list[dict] | None = None,
     ) -> None:
-        mixers = [
-            *(Identity, Identity),
-            *(
-                partial(RandomMixing, size=img_size // stride, interpolate=interpolate)
-                for stride in (16, 32)
+        mixing = dict(type='RandomMixing', interpolate=interpolate)
+        super().__init__(
+            arch,
+            token_mixers=(
+                _IDENTITY,
+                _IDENTITY,
+                dict(mixing, size=img_size // 16),
+                dict(mixing, size=img_size // 32),
             ),
-        ]
-        super().__init__(get_arch('randformer', arch), token_mixers=mixers, **kwargs)
+            in_channels=in_channels,
+            norm_cfg=norm_cfg,
+            out_norm_cfg=out_norm_cfg,
+            drop_rate=drop_rate,
+            drop_path_rate=drop_path_rate,
+            out_indices=out_indices,
+            frozen_stages=frozen_stages,
+            norm_eval=norm_eval,
+            with_cp=with_cp,
+            fused=fused,
+            init_cfg=init_cfg,
+        )
 
 
 @MODELS.register_module()
 class PoolFormerV2(MetaFormerBaseline):
     """MetaFormer whose token mixer is average pooling, ``arch`` from ``'s12'`` to ``'m48'``."""
 
-    def __init__(self, arch: str | Mapping = 's12', pool_size: int = 3, **kwargs) -> None:
-        mixer = partial(Pooling, pool_size=pool_size)
-        super().__init__(get_arch('poolformerv2', arch), token_mixers=mixer, **kwargs)
+    family = 'poolformerv2'
+    mixers = _POOLING
 
 
 @MODELS.register_module()
 class ConvFormer(MetaFormerBaseline):
     """MetaFormer of separable convolutions, ``arch`` from ``'s18'`` to ``'b36'``."""
 
-    def __init__(self, arch: str | Mapping = 's18', **kwargs) -> None:
-        kwargs = {'norm_cfg': _CHANNEL_NORM, **kwargs}
-        super().__init__(get_arch('convformer', arch), token_mixers=SepConv, **kwargs)
+    family = 'convformer'
+    smallest = 's18'
+    mixers = _SEP_CONV
+    norm = _CHANNEL_NORM
 
 
 @MODELS.register_module()
 class CAFormer(MetaFormerBaseline):
     """Separable convolutions, then attention in the last two stages; ``'s18'`` to ``'b36'``."""
 
-    def __init__(self, arch: str | Mapping = 's18', **kwargs) -> None:
-        kwargs = {'norm_cfg': _CHANNEL_NORM, **kwargs}
-        mixers = (SepConv, SepConv, Attention, Attention)
-        super().__init__(get_arch('caformer', arch), token_mixers=mixers, **kwargs)
+    family = 'caformer'
+    smallest = 's18'
+    mixers = (_SEP_CONV, _SEP_CONV, _ATTENTION, _ATTENTION)
+    norm = _CHANNEL_NORM
 
 
-_FAMILIES = {
+FAMILIES: dict[str, type[MetaFormer]] = {
     family.__name__.lower(): family
     for family in (PoolFormer, IdentityFormer, RandFormer, PoolFormerV2, ConvFormer, CAFormer)
 }
-
-
-def create_backbone(name: str, **kwargs) -> MetaFormer:
-    """Build a backbone by its name in the table, e.g. ``create_backbone('caformer_s18')``.
-
-    Raises:
-        ValueError: If the name is not in the table.
-    """
-    if name not in ARCHS:
-        raise ValueError(f'{name!r} is no model of the table: choose one of {list(ARCHS)}')
-    return _FAMILIES[name.split('_')[0]](arch=name, **kwargs)

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 import torch
 from mmcv.cnn.bricks import DropPath
+from mmengine.logging import print_log
 from mmengine.model import BaseModule
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
@@ -20,6 +21,8 @@ from mmpoolformer.registry import MODELS
 from mmpoolformer.zoo.archs import Arch, get_arch
 
 TokenMixer = Mapping | Callable[[int], nn.Module]
+# The stem's window of 7 pixels takes in 2 beyond each border.
+_SMALLEST_SIDE = 3
 
 
 class MetaFormerBlock(nn.Module):
@@ -82,7 +85,7 @@ class MetaFormerBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.mix_tokens(x)
-        # A sum that nobody else has: where no gradient is needed it can be overwritten.
+        # With a residual the first half returns a new tensor, which the second may overwrite.
         return x if self.mlp is None else self.mix_channels(x, inplace=self.residual)
 
     def mix_tokens(self, x: Tensor) -> Tensor:
@@ -128,7 +131,8 @@ class MetaFormer(BaseModule):
     """Backbone of four stages that returns normalised features of the stages asked for.
 
     Strides are 4, 8, 16 and 32. The stem pads by 2, so its map is ``(H + 1) // 4`` high; each
-    later stage halves, rounding up. Any ``H, W >= 32`` will do.
+    later stage halves, rounding up. Images have at least 3 pixels a side; below 32 the last maps
+    are single positions. Stages behind the last of ``out_indices`` are not built.
 
     Args:
         arch: Depths, widths and LayerScale: a row of :data:`mmpoolformer.ARCHS`, its name, such as
@@ -158,9 +162,9 @@ class MetaFormer(BaseModule):
             output norms.
         norm_eval: Whether BatchNorm keeps its running statistics in training.
         with_cp: Gradient checkpointing: less memory, one more forward pass of every block.
-        fused: ``'auto'`` takes the fused operations of :mod:`mmpoolformer.ops` wherever they are
-            known to run, ``'reference'`` none; ``'torch'`` and ``'triton'`` name an implementation,
-            and raise if it cannot run. Results and state dict are the same.
+        fused: ``'auto'`` takes the fused operations of :mod:`mmpoolformer.ops` where they were
+            measured to win, on CPUs; ``'reference'`` takes none; ``'torch'`` and ``'triton'`` name
+            an implementation, and raise if it cannot run. Results and state dict are the same.
         init_cfg: mmengine's; ``dict(type='Pretrained', checkpoint='metaformer://poolformer_s12')``
             loads strictly; ``strict`` and ``folder`` in it are those of
             :func:`mmpoolformer.load_pretrained`.
@@ -214,8 +218,12 @@ class MetaFormer(BaseModule):
         )
         for slot in slots:
             _check_ranges(
-                *(in_channels, slot['mlp_ratio'], drop_rate, drop_path_rate),
-                *(slot['layer_scale'], frozen_stages),
+                in_channels=in_channels,
+                mlp_ratio=slot['mlp_ratio'],
+                drop_rate=drop_rate,
+                drop_path_rate=drop_path_rate,
+                layer_scale=slot['layer_scale'],
+                frozen_stages=frozen_stages,
             )
             if slot['layer_scale'] == 'arch':
                 slot['layer_scale'] = arch.layer_scale
@@ -229,14 +237,16 @@ class MetaFormer(BaseModule):
 
         drop_paths = iter(_drop_path_rates(drop_path_rate, arch.depths))
         self.stem = Downsampling(
-            *(in_channels, arch.dims[0]),
+            in_channels,
+            arch.dims[0],
             kernel_size=7,
             stride=4,
             padding=2,
             post_norm_cfg=downsample_norm_cfg,
         )
         self.stages = nn.ModuleList()
-        for i, (depth, dim) in enumerate(zip(arch.depths, arch.dims, strict=True)):
+        for i in range(self.out_indices[-1] + 1):
+            depth, dim = arch.depths[i], arch.dims[i]
             mixer = slots[i].pop('token_mixers')
             blocks = [
                 MetaFormerBlock(
@@ -253,7 +263,8 @@ class MetaFormer(BaseModule):
             downsample = nn.Identity()
             if i > 0:
                 downsample = Downsampling(
-                    *(arch.dims[i - 1], dim),
+                    arch.dims[i - 1],
+                    dim,
                     kernel_size=3,
                     stride=2,
                     padding=1,
@@ -271,18 +282,26 @@ class MetaFormer(BaseModule):
         """Compute features.
 
         Args:
-            x: Images, ``(B, in_channels, H, W)`` with ``H, W >= 32``.
+            x: Images, ``(B, in_channels, H, W)`` with ``H, W >= 3``.
 
         Returns:
             One map ``(B, dims[i], h_i, w_i)`` for each stage i of ``out_indices``.
 
         Raises:
-            ValueError: If ``x`` does not have four axes and ``in_channels`` channels.
+            ValueError: If ``x`` does not have four axes and ``in_channels`` channels, or is smaller
+                than the stem's window.
         """
         if x.ndim != 4 or x.shape[1] != self.in_channels:
             raise ValueError(
                 f'input of shape {tuple(x.shape)}: expected (B, {self.in_channels}, H, W); for '
                 'other images set in_channels, e.g. in_channels=1 for greyscale'
+            )
+        # Not while a compiler reads this: it would take the bound for a condition of its program.
+        if not torch.compiler.is_compiling() and min(x.shape[2:]) < _SMALLEST_SIDE:
+            raise ValueError(
+                f'image of {x.shape[2]}x{x.shape[3]} pixels: the stem needs at least '
+                f'{_SMALLEST_SIDE} a side, and from 32 on every stage has more than one position; '
+                'resize or pad it'
             )
         x = self.stem(x)
         outputs = []
@@ -321,6 +340,12 @@ class MetaFormer(BaseModule):
             options = {key: value for key, value in cfg.items() if key in ('strict', 'folder')}
             load_pretrained(self, cfg['checkpoint'], **options)
 
+    def _dump_init_info(self) -> None:
+        """Log one line, where mmengine logs one per parameter, in a backbone of its own."""
+        number = sum(parameter.numel() for parameter in self.parameters())
+        name = f'{type(self).__name__} of {number:,} parameters'
+        print_log(f'Initialised {name}.', logger='current')
+
     def _checkpoint_filter(self, state_dict: dict, prefix: str, *_) -> None:
         """Let whole classifiers load: mmpretrain's ImageClassifier makes this its pre-hook."""
         convert_classifier_keys(state_dict, prefix, norm_before_pooling=self.norm_before_pooling)
@@ -329,7 +354,7 @@ class MetaFormer(BaseModule):
         if self.frozen_stages < 0:
             return
         frozen = [self.stem]
-        for i in range(self.frozen_stages):
+        for i in range(min(self.frozen_stages, len(self.stages))):
             frozen.append(self.stages[i])
             if i in self.out_indices:
                 frozen.append(getattr(self, f'norm{i}'))
@@ -372,6 +397,7 @@ def _normalise_out_indices(out_indices: int | Sequence[int]) -> tuple[int, ...]:
 
 
 def _check_ranges(
+    *,
     in_channels: int,
     mlp_ratio: float | None,
     drop_rate: float,

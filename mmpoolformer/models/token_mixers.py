@@ -31,17 +31,22 @@ class Pooling(nn.Module):
 
     def __init__(self, dim: int, pool_size: int = 3) -> None:
         super().__init__()
-        if not isinstance(pool_size, int) or pool_size < 1 or pool_size % 2 == 0:
-            raise ValueError(
-                f'pool_size={pool_size}: must be a positive odd integer such as 3, 5 or 7, '
-                'an even window would change the size of the map'
-            )
+        _check_window('pool_size', pool_size)
         self.pool = nn.AvgPool2d(
             pool_size, stride=1, padding=pool_size // 2, count_include_pad=False
         )
 
     def forward(self, x: Tensor) -> Tensor:
         return self.pool(x) - x
+
+
+def _check_window(name: str, size: int) -> None:
+    """Raise ValueError for a window that would change the size of the map."""
+    if not isinstance(size, int) or size < 1 or size % 2 == 0:
+        raise ValueError(
+            f'{name}={size}: must be a positive odd integer such as 3, 5 or 7, '
+            'an even window would change the size of the map'
+        )
 
 
 class _FixedSizeMixer(nn.Module):
@@ -91,13 +96,26 @@ class RandomMixing(_FixedSizeMixer):
         super().__init__(size, interpolate)
         matrix = torch.rand(self.tokens, self.tokens).softmax(dim=-1)
         self.random_matrix = nn.Parameter(matrix, requires_grad=False)
+        # The matrix for the last other size, and what it was made of.
+        self._resampled: tuple[tuple, Tensor] | None = None
 
     def forward(self, x: Tensor) -> Tensor:
         size = tuple(x.shape[2:])
-        matrix = self._fit(self.random_matrix, size)
-        if size != self.size:
-            matrix = matrix / matrix.sum(dim=-1, keepdim=True)
+        matrix = self.random_matrix if size == self.size else self._matrix_for(size)
         return (x.flatten(2) @ matrix.to(x.dtype).T).unflatten(2, size)
+
+    def _matrix_for(self, size: tuple[int, int]) -> Tensor:
+        """Return the matrix resampled to ``size``; that of the last call is kept."""
+        matrix = self.random_matrix
+        keep = not (torch.compiler.is_compiling() or matrix.is_inference())
+        made_of = (size, matrix.data_ptr(), matrix._version) if keep else None
+        if keep and self._resampled is not None and self._resampled[0] == made_of:
+            return self._resampled[1]
+        fitted = self._fit(matrix, size).detach()
+        fitted = fitted / fitted.sum(dim=-1, keepdim=True)
+        if keep:
+            self._resampled = made_of, fitted
+        return fitted
 
 
 class SpatialFC(_FixedSizeMixer):
@@ -147,6 +165,9 @@ class SepConv(nn.Module):
         expansion: Inner channels over ``dim``.
         kernel_size: Side of the depthwise kernel, odd.
         act_cfg: Activation after the first 1x1 convolution.
+
+    Raises:
+        ValueError: If ``kernel_size`` is not a positive odd integer.
     """
 
     def __init__(
@@ -157,6 +178,7 @@ class SepConv(nn.Module):
         act_cfg: dict | None = None,
     ) -> None:
         super().__init__()
+        _check_window('kernel_size', kernel_size)
         inner = int(dim * expansion)
         self.pwconv1 = nn.Conv2d(dim, inner, 1, bias=False)
         self.act1 = build_activation(act_cfg or dict(type='StarReLU'))
@@ -175,10 +197,14 @@ class DepthwiseConv(nn.Module):
     Args:
         dim: Channels.
         kernel_size: Side of the filters, odd.
+
+    Raises:
+        ValueError: If ``kernel_size`` is not a positive odd integer.
     """
 
     def __init__(self, dim: int, kernel_size: int = 3) -> None:
         super().__init__()
+        _check_window('kernel_size', kernel_size)
         self.conv = nn.Conv2d(dim, dim, kernel_size, padding=kernel_size // 2, groups=dim)
 
     def forward(self, x: Tensor) -> Tensor:

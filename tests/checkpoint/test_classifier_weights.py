@@ -18,10 +18,10 @@ from mmpoolformer import (
     ARCHS,
     CheckpointError,
     convert_state_dict,
-    create_backbone,
+    create_model,
     load_pretrained,
 )
-from mmpoolformer.checkpoint import load_model, read_checkpoint, write_weights
+from mmpoolformer.checkpoint import load_weights, read_checkpoint, write_weights
 
 IN_TIMM = ['poolformerv2_s12', 'convformer_s18', 'caformer_s18']
 NOT_IN_TIMM = ['identityformer_s12', 'randformer_s12']
@@ -106,7 +106,7 @@ def test_later_families_have_the_logits_of_timm(name, layout, tmp_path):
         weights = convert_state_dict(weights)
     torch.save(weights, tmp_path / 'weights.pth')
     ours = build(name)
-    load_model(ours, tmp_path / 'weights.pth')
+    load_weights(ours, tmp_path / 'weights.pth')
     with torch.no_grad():
         assert_same_logits(ours, theirs(images()))
 
@@ -153,7 +153,7 @@ def test_poolformer_has_the_logits_of_mmpretrain(layout, mmpretrains, tmp_path):
         weights = convert_state_dict(weights, layout)
     torch.save(weights, tmp_path / 'weights.pth')
     ours = build('poolformer_s12')
-    load_model(ours, tmp_path / 'weights.pth')
+    load_weights(ours, tmp_path / 'weights.pth')
     assert_same_logits(ours, logits)
 
 
@@ -168,7 +168,7 @@ def test_poolformer_has_the_logits_of_transformers(tmp_path):
     randomise(theirs)
     theirs.save_pretrained(tmp_path)
     ours = build('poolformer_s12')
-    load_model(ours, tmp_path / 'model.safetensors')
+    load_weights(ours, tmp_path / 'model.safetensors')
     with torch.no_grad():
         assert_same_logits(ours, theirs(images()).logits)
 
@@ -179,7 +179,7 @@ def test_timms_poolformer_loads_although_timm_normalises_later(tmp_path):
     randomise(theirs)
     torch.save(theirs.state_dict(), tmp_path / 'weights.pth')
     ours = build('poolformer_s12')
-    load_model(ours, tmp_path / 'weights.pth')
+    load_weights(ours, tmp_path / 'weights.pth')
     with torch.no_grad():
         norm = theirs.head.norm
         maps = F.group_norm(theirs.forward_features(images()), 1, norm.weight, norm.bias)
@@ -241,14 +241,14 @@ def test_what_does_not_fit_is_named(name, change, words, tmp_path):
     weights = {k: v for k, v in (released(name) | change).items() if v is not None}
     torch.save(weights, tmp_path / 'weights.pth')
     with pytest.raises(CheckpointError, match='does not fit this config') as error:
-        load_model(build(name), tmp_path / 'weights.pth')
+        load_weights(build(name), tmp_path / 'weights.pth')
     assert all(re.search(word, str(error.value)) for word in words), str(error.value)
 
 
 def test_another_family_is_refused(tmp_path):
     torch.save(released('convformer_s18'), tmp_path / 'weights.pth')
     with pytest.raises(CheckpointError, match=r'Unexpected .*pwconv1') as error:
-        load_model(build('caformer_s18'), tmp_path / 'weights.pth')
+        load_weights(build('caformer_s18'), tmp_path / 'weights.pth')
     assert 'token_mixer.qkv.weight' in str(error.value)
 
 
@@ -258,10 +258,10 @@ def test_classifiers_trained_here_load_and_hand_on_their_backbone(name, tmp_path
     trained, fresh = build(name), build(name)
     randomise(trained)
     torch.save({'state_dict': trained.state_dict(), 'meta': {}}, tmp_path / 'epoch_300.pth')
-    load_model(fresh, tmp_path / 'epoch_300.pth')
+    load_weights(fresh, tmp_path / 'epoch_300.pth')
     assert fresh.state_dict().keys() == trained.state_dict().keys()
     assert all(torch.equal(v, trained.state_dict()[k]) for k, v in fresh.state_dict().items())
-    backbone = create_backbone(name)
+    backbone = create_model(name)
     report = load_pretrained(backbone, tmp_path / 'epoch_300.pth')
     assert '(layout mmpoolformer)' in report
     if name == 'poolformer_s12':
@@ -272,9 +272,9 @@ def test_classifiers_trained_here_load_and_hand_on_their_backbone(name, tmp_path
 
 
 def test_bare_backbone_is_no_classifier(tmp_path):
-    torch.save(create_backbone('poolformer_s12').state_dict(), tmp_path / 'backbone.pth')
+    torch.save(create_model('poolformer_s12').state_dict(), tmp_path / 'backbone.pth')
     with pytest.raises(CheckpointError, match=r'Missing .*"head\.fc\.weight"'):
-        load_model(build('poolformer_s12'), tmp_path / 'backbone.pth')
+        load_weights(build('poolformer_s12'), tmp_path / 'backbone.pth')
 
 
 def tiny_release() -> dict:

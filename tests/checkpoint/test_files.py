@@ -16,7 +16,7 @@ from mmengine.runner import Runner, load_checkpoint
 from torch import nn
 
 from mmpoolformer import CheckpointError, PoolFormer, load_pretrained
-from mmpoolformer.checkpoint import load_model, read_checkpoint
+from mmpoolformer.checkpoint import load_weights, read_checkpoint
 
 
 class Touch:
@@ -137,7 +137,7 @@ def test_files_without_a_state_dict_are_named(content, message, tmp_path):
     with pytest.raises(CheckpointError, match=f'{path}: {message}'):
         load_pretrained(PoolFormer(arch=TINY), path)
     with pytest.raises(CheckpointError, match=f'{path}: {message}'):
-        load_model(PoolFormer(arch=TINY), path)
+        load_weights(PoolFormer(arch=TINY), path)
 
 
 @pytest.mark.parametrize(
@@ -210,7 +210,7 @@ def test_training_checkpoint_of_mmengine_loads(training_checkpoint):
     assert scalars['train/f32'].current() == 1.5
     assert checkpoint['optimizer']['param_groups']
     other = Toy()
-    assert load_model(other, path)['meta']['epoch'] == 2
+    assert load_weights(other, path)['meta']['epoch'] == 2
     expected = model.state_dict()
     assert expected
     assert all(torch.equal(tensor, expected[key]) for key, tensor in other.state_dict().items())

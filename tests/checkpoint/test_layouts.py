@@ -15,10 +15,10 @@ from mmpoolformer import (
     ARCHS,
     CheckpointError,
     convert_state_dict,
-    create_backbone,
+    create_model,
     load_pretrained,
 )
-from mmpoolformer.checkpoint import LAYOUTS, detect_layout, load_model, unwrap
+from mmpoolformer.checkpoint import LAYOUTS, detect_layout, load_weights, unwrap
 
 SIZES = ('s12', 's24', 's36', 'm36', 'm48')
 FAMILIES_OF_TIMM = [name for name in ARCHS if not name.startswith(('identity', 'rand'))]
@@ -137,7 +137,7 @@ def test_every_layout_gives_the_features_of_its_library(layout, size, tmp_path, 
     torch.save(checkpoint, tmp_path / 'weights.pth')
     source = {'type': 'Pretrained', 'checkpoint': str(tmp_path / 'weights.pth')}
     family = 'poolformerv2' if layout == 'authors-baselines' else 'poolformer'
-    ours = create_backbone(f'{family}_{size}', out_norm_cfg=NO_NORM, init_cfg=source).eval()
+    ours = create_model(f'{family}_{size}', out_norm_cfg=NO_NORM, init_cfg=source).eval()
     reports = []
     where = 'mmpoolformer.checkpoint.loading.print_log'
     monkeypatch.setattr(where, lambda message, **kwargs: reports.append(message))
@@ -152,8 +152,8 @@ def test_every_layout_gives_the_features_of_its_library(layout, size, tmp_path, 
 def assert_truthful_reports(name: str, path: str, layout: str) -> None:
     """Only detectors hold output norms; a lone last stage takes a PoolFormer's final norm."""
     fresh = 'norm0' if 'detector' in layout else 'norm0, norm1, norm2, norm3'
-    assert load_pretrained(create_backbone(name), path).endswith(f'; start fresh: {fresh}')
-    last = create_backbone(name, out_indices=3)
+    assert load_pretrained(create_model(name), path).endswith(f'; start fresh: {fresh}')
+    last = create_model(name, out_indices=3)
     report = load_pretrained(last, path)
     assert ('start fresh' in report) == name.startswith('poolformerv2')
     final = {'authors (detector)': 'norm3', 'timm': 'norm', 'authors-baselines': None}
@@ -169,7 +169,7 @@ def test_features_of_every_family_equal_those_of_timm(name):
     torch.manual_seed(0)
     family, size = name.split('_')
     weights, maps = from_timm(size, family)
-    ours = create_backbone(name, out_norm_cfg=NO_NORM).eval()
+    ours = create_model(name, out_norm_cfg=NO_NORM).eval()
     converted = convert_state_dict(weights)
     body = {k: v for k, v in converted.items() if not k.startswith(('norm', 'head'))}
     ours.load_state_dict(body, strict=True)
@@ -203,11 +203,11 @@ def test_conversion_back_and_forth_is_identity(name):
 
 
 def test_conversion_that_would_lose_weights_is_refused():
-    outputs = create_backbone('poolformer_s12').state_dict()
+    outputs = create_model('poolformer_s12').state_dict()
     with pytest.raises(CheckpointError, match=r'timm has no place for 8 .*norm0\.weight'):
         convert_state_dict(outputs, 'timm')
     assert set(convert_state_dict(outputs, 'authors')) == set(as_authors(outputs))
-    newer = create_backbone('poolformerv2_s12', out_norm_cfg=NO_NORM).state_dict()
+    newer = create_model('poolformerv2_s12', out_norm_cfg=NO_NORM).state_dict()
     with pytest.raises(CheckpointError, match=r'layout authors has no place for'):
         convert_state_dict(newer, 'authors')
     with pytest.raises(ValueError, match="layout 'keras': choose one of"):
@@ -235,7 +235,7 @@ def test_authors_models_load_whole_into_ours(config, tmp_path):
     theirs |= {k: v for k, v in weights.items() if not k.startswith('backbone.')}
     assert OLD_NAMES[config.split('/')[1].split('_pool')[0]] <= theirs.keys()
     torch.save({'meta': {'epoch': 12}, 'state_dict': theirs}, tmp_path / 'theirs.pth')
-    load_model(second, tmp_path / 'theirs.pth')
+    load_weights(second, tmp_path / 'theirs.pth')
     loaded = second.state_dict()
     assert all(torch.equal(loaded[key], tensor) for key, tensor in weights.items())
 

@@ -14,10 +14,10 @@ from mmpoolformer import (
     CheckpointError,
     PoolFormer,
     convert_state_dict,
-    create_backbone,
+    create_model,
     load_pretrained,
 )
-from mmpoolformer.checkpoint import load_model
+from mmpoolformer.checkpoint import load_weights
 
 
 @pytest.fixture
@@ -148,7 +148,7 @@ class Detector(nn.Module):
 
 @pytest.mark.smoke
 @pytest.mark.parametrize('out_indices', [(0, 1, 2, 3), (1, 2, 3)], ids=str)
-@pytest.mark.parametrize('route', ['load_state_dict', 'mmengine', 'load_model'])
+@pytest.mark.parametrize('route', ['load_state_dict', 'mmengine', 'load_weights'])
 def test_authors_detectors_load_through_every_route(save, out_indices, route):
     weights = detector(out_indices=out_indices)
     before = dict(weights)
@@ -160,7 +160,7 @@ def test_authors_detectors_load_through_every_route(save, out_indices, route):
         path = save({'state_dict': weights, 'meta': {}})
         load_checkpoint(model, path, map_location='cpu', strict=True)
     else:
-        load_model(model, save({'state_dict': weights, 'meta': {}}))
+        load_weights(model, save({'state_dict': weights, 'meta': {}}))
     assert_same_weights(model.backbone, make(out_indices=out_indices).state_dict())
 
 
@@ -174,7 +174,7 @@ def test_own_layout_loads_as_ever_and_strict_stays_strict(save):
     with pytest.raises(RuntimeError, match=r'stages\.1\.blocks\.1\.mlp\.fc2\.bias'):
         model.load_state_dict(wrong, strict=True)
     with pytest.raises(CheckpointError, match='does not fit this config') as error:
-        load_model(model, save(wrong))
+        load_weights(model, save(wrong))
     assert 'stages.1.blocks.1.mlp.fc2.bias' in str(error.value)
 
 
@@ -226,6 +226,30 @@ def test_detector_files(save, in_file, in_model, fresh):
 
 
 @pytest.mark.parametrize(
+    ('outputs', 'lost'),
+    [((0, 1, 2, 3), (1,)), ((1, 2, 3), (3,)), ((0, 1, 2, 3), (0, 1, 2, 3))],
+    ids=['a hole', 'the last', 'all'],
+)
+def test_detector_file_that_lost_an_output_norm(save, outputs, lost):
+    weights = detector(out_indices=outputs)
+    for stage in lost:
+        for part in ('weight', 'bias'):
+            del weights[f'backbone.norm{2 * stage}.{part}']
+    model = PoolFormer(arch=TINY, out_indices=outputs)
+    with pytest.raises(CheckpointError, match=rf'missing in the file .*norm{lost[0]}\.weight'):
+        load_pretrained(model, save(weights))
+
+
+def test_backbone_that_ends_early_takes_what_it_needs(save):
+    model = PoolFormer(arch=TINY, out_indices=(0, 1))
+    report = load_pretrained(model, save(detector()))
+    total = len(model.state_dict())
+    assert f'{total} of {total} tensors' in report
+    common = make(out_indices=(0, 1, 2, 3)).state_dict()
+    assert_same_weights(model, {k: v for k, v in common.items() if k in model.state_dict()})
+
+
+@pytest.mark.parametrize(
     ('theirs', 'ours'), [('s12', 's24'), ('s24', 's12'), ('s36', 'm36')], ids=str
 )
 def test_wrong_arch_is_named(save, theirs, ours):
@@ -250,9 +274,9 @@ def test_wrong_arch_is_named(save, theirs, ours):
     ],
 )
 def test_wrong_family_is_named(save, theirs, ours, cause):
-    weights = create_backbone(theirs).state_dict()
+    weights = create_model(theirs).state_dict()
     with torch.device('meta'):
-        model = create_backbone(ours)
+        model = create_model(ours)
     with pytest.raises(CheckpointError, match=cause):
         load_pretrained(model, save(weights))
 

@@ -203,6 +203,41 @@ def test_wrong_input_is_refused_with_its_shape(small, shape):
     assert '(B, 3, H, W)' in str(error.value)
 
 
+@pytest.mark.parametrize('size', [(1, 1), (2, 64), (64, 2)], ids=str)
+def test_images_smaller_than_the_stem_are_refused(small, size):
+    with pytest.raises(ValueError, match=f'image of {size[0]}x{size[1]} pixels.*at least 3'):
+        small()(torch.rand(1, 3, *size))
+
+
+@pytest.mark.parametrize('size', [(3, 3), (3, 5), (31, 7)], ids=str)
+def test_smallest_images_run(small, size):
+    shapes = [tuple(feature.shape[2:]) for feature in small().eval()(torch.rand(1, 3, *size))]
+    expected = [tuple((side + 1) // 4 for side in size)]
+    for _ in range(3):
+        expected.append(tuple((side + 1) // 2 for side in expected[-1]))
+    assert shapes == expected
+
+
+def test_stages_behind_the_last_output_are_not_built(small):
+    whole, part = small().eval(), small(out_indices=(0, 1), frozen_stages=4).eval()
+    assert len(part.stages) == 2
+    assert part.out_channels == whole.out_channels[:2]
+    weights = {k: v for k, v in whole.state_dict().items() if k in part.state_dict()}
+    part.load_state_dict(weights, strict=True)
+    image = torch.rand(1, 3, 64, 64)
+    for ours, theirs in zip(part(image), whole(image)[:2], strict=True):
+        assert torch.equal(ours, theirs)
+
+
+def test_one_line_of_log_instead_of_one_per_parameter(small, monkeypatch):
+    logged = []
+    name = 'mmpoolformer.models.metaformer.print_log'
+    monkeypatch.setattr(name, lambda message, logger: logged.append(message))
+    small().init_weights()
+    assert len(logged) == 1
+    assert logged[0].startswith('Initialised PoolFormer of ')
+
+
 @pytest.mark.smoke
 def test_construction_does_no_io(small, monkeypatch):
     def refuse(*args, **kwargs):
@@ -224,12 +259,13 @@ def test_construction_does_no_io(small, monkeypatch):
 
 
 def test_docstring_examples():
-    modules = ['', '.archs', '.models.layers', '.models.token_mixers', '.models.metaformer']
+    modules = ['', '.zoo.archs', '.models.layers', '.models.token_mixers', '.models.metaformer']
     attempted = {}
-    for name in [*modules, '.models.families', '.checkpoint']:
+    for name in [*modules, '.models.families', '.models.factory', '.checkpoint']:
         module = importlib.import_module(f'mmpoolformer{name}')
         result = doctest.testmod(module, extraglobs={'torch': torch})
         assert not result.failed, name
         attempted[name] = result.attempted
     assert attempted[''] == 3
-    assert all(attempted[name] for name in ('.archs', '.models.token_mixers', '.models.families'))
+    with_examples = ('.zoo.archs', '.models.token_mixers', '.models.families', '.models.factory')
+    assert all(attempted[name] for name in with_examples)

@@ -10,8 +10,15 @@ from torch import nn
 from torch.nn import functional as F
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from mmpoolformer import ARCHS, MetaFormer, create_backbone
-from mmpoolformer.models import TOKEN_MIXERS, Attention, DepthwiseConv, RandomMixing, SpatialFC
+from mmpoolformer import ARCHS, MetaFormer, create_model
+from mmpoolformer.models import (
+    TOKEN_MIXERS,
+    Attention,
+    DepthwiseConv,
+    RandomMixing,
+    SepConv,
+    SpatialFC,
+)
 from mmpoolformer.models.layers import StarReLU, build_activation, build_norm
 from mmpoolformer.models.token_mixers import resample_tokens
 
@@ -47,7 +54,7 @@ def test_parameters_of_every_classifier(name):
     if name.startswith(('convformer', 'caformer')):
         head = [nn.Linear(dim, 4 * dim), nn.LayerNorm(4 * dim), nn.Linear(4 * dim, 1000)]
     with torch.device('meta'):
-        model = create_backbone(name, out_indices=3)
+        model = create_model(name, out_indices=3)
     count = sum(p.numel() for p in model.parameters() if p.requires_grad)
     count += sum(p.numel() for layer in head for p in layer.parameters())
     assert count == ARCHS[name].params == CLASSIFIERS.get(name, ARCHS[name].params)
@@ -56,7 +63,7 @@ def test_parameters_of_every_classifier(name):
 @pytest.mark.parametrize(('size', 'frozen'), [('s12', 235_298), ('m48', 941_192)])
 def test_frozen_matrices_of_randformer(size, frozen):
     with torch.device('meta'):
-        model = create_backbone(f'randformer_{size}')
+        model = create_model(f'randformer_{size}')
     assert sum(p.numel() for p in model.parameters() if not p.requires_grad) == frozen
 
 
@@ -149,7 +156,7 @@ def test_norms(bias):
 
 def test_identity_and_random_former_are_their_equations():
     for name, size in (('identityformer_s12', 7), ('randformer_s12', 14)):
-        model = create_backbone(name).eval()
+        model = create_model(name).eval()
         block = model.stages[2].blocks[0]
         x = images(1, 320, size, size)
         with torch.no_grad():
@@ -275,5 +282,28 @@ def test_metaformer_is_registered_with_its_mixers():
     with torch.device('meta'):
         model = MODELS.build(config)
     assert sum(p.numel() for p in model.parameters()) == sum(
-        p.numel() for p in create_backbone('poolformer_s12').parameters()
+        p.numel() for p in create_model('poolformer_s12').parameters()
     )
+
+
+@pytest.mark.parametrize('mixer', [SepConv, DepthwiseConv])
+@pytest.mark.parametrize('size', [4, 0, -3, 2.5])
+def test_even_kernels_are_refused(mixer, size):
+    with pytest.raises(ValueError, match=f'kernel_size={size}: must be a positive odd integer'):
+        mixer(8, kernel_size=size)
+
+
+def test_resampled_random_matrix_is_kept_while_it_is_the_same():
+    mixer = RandomMixing(4, size=4, interpolate=True)
+    x = torch.rand(1, 4, 6, 5)
+    before = mixer(x)
+    kept = mixer._resampled[1]
+    assert torch.equal(mixer(x), before)
+    assert mixer._resampled[1] is kept
+    mixer(torch.rand(1, 4, 3, 3))
+    assert mixer._resampled[1] is not kept
+    assert torch.equal(mixer(x), before)
+    other = RandomMixing(4, size=4, interpolate=True)
+    mixer.load_state_dict(other.state_dict())
+    assert torch.equal(mixer(x), other(x))
+    assert 'resampled' not in ''.join(mixer.state_dict())
