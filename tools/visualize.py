@@ -166,7 +166,13 @@ def draw(trained: TrainedModel, sample: Sample, name: str, picture: Path, args) 
     elif args.kind == 'predictions':
         scene = trained.scene(sample, args.score_thr)
         draw_prediction(
-            *(picture, name, sample.image, scene, classes, trained.palette, args.score_thr)
+            picture,
+            name,
+            sample.image,
+            scene,
+            classes=classes,
+            palette=trained.palette,
+            score_thr=args.score_thr,
         )
     else:
         scores = trained.scores(sample)

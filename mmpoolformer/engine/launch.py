@@ -28,8 +28,16 @@ from mmpoolformer.mmcv_operators import MissingOperatorError, how_to_mend_operat
 _RANKS = {'pytorch': 'RANK', 'slurm': 'SLURM_PROCID', 'mpi': 'OMPI_COMM_WORLD_RANK'}
 # What reading a file of Python can raise through its author's fault.
 _CONFIG_ERRORS = (
-    *(SyntaxError, NameError, AttributeError, LookupError, TypeError, ValueError, ImportError),
-    *(OSError, AssertionError, ConfigParsingError),
+    SyntaxError,
+    NameError,
+    AttributeError,
+    LookupError,
+    TypeError,
+    ValueError,
+    ImportError,
+    OSError,
+    AssertionError,
+    ConfigParsingError,
 )
 
 

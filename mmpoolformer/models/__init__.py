@@ -1,5 +1,6 @@
 """Backbones, and a neck for classifiers. Importing this package registers them in ``MODELS``."""
 
+from mmpoolformer.models.blocks import MetaFormerBlock, MetaFormerStage
 from mmpoolformer.models.classifier_neck import ClassifierNeck
 from mmpoolformer.models.factory import create_model, list_models
 from mmpoolformer.models.families import (
@@ -10,7 +11,7 @@ from mmpoolformer.models.families import (
     PoolFormerV2,
     RandFormer,
 )
-from mmpoolformer.models.metaformer import MetaFormer, MetaFormerBlock, MetaFormerStage
+from mmpoolformer.models.metaformer import MetaFormer
 from mmpoolformer.models.token_mixers import (
     TOKEN_MIXERS,
     Attention,

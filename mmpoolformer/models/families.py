@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import ClassVar
 
+from mmpoolformer.models.blocks import TokenMixer
 from mmpoolformer.models.layers import init_truncated
-from mmpoolformer.models.metaformer import MetaFormer, TokenMixer
+from mmpoolformer.models.metaformer import MetaFormer
 from mmpoolformer.registry import MODELS
 from mmpoolformer.zoo.archs import get_arch
 

@@ -7,9 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
-from mmpoolformer.vis.scene import DPI, Scene, draw_scene, plt, save
+from mmpoolformer.vis.scene import DPI, Scene, draw_scene
 
 # Longer side of an image in the picture: small ones are enlarged, huge ones reduced.
 _SHORTEST, _LONGEST = 520, 1040
@@ -66,7 +68,7 @@ def draw_prediction(
     else:
         right.set_title('segmentation')
         _add_legend(fig, scene.label_map, classes, colours)
-    save(fig, path)
+    fig.savefig(path, dpi=DPI)
 
 
 def draw_scores(
@@ -82,7 +84,8 @@ def draw_scores(
         classes: Names of the classes.
     """
     best = np.argsort(scores)[::-1][:5]
-    fig, (left, right) = plt.subplots(1, 2, figsize=(8, 4), layout='constrained')
+    fig = Figure(figsize=(8, 4), layout='constrained')
+    left, right = fig.subplots(1, 2)
     _show(left, image)
     left.set_title(_shorten(name))
     bars = right.barh(range(len(best)), scores[best], color='tab:blue')
@@ -91,7 +94,7 @@ def draw_scores(
     right.invert_yaxis()
     right.set(xlim=(0, 1.15), xticks=[], title='highest scores')
     right.spines[['top', 'right', 'bottom']].set_visible(False)
-    save(fig, path)
+    fig.savefig(path, dpi=DPI)
 
 
 def draw_activation(
@@ -109,7 +112,7 @@ def draw_activation(
     for axis, title in zip(axes, titles, strict=True):
         axis.set_title('\n'.join(_shorten(line) for line in title.splitlines()))
     axes[1].imshow(heat, cmap='jet', alpha=0.5, vmin=0, vmax=1, interpolation='bilinear')
-    save(fig, path)
+    fig.savefig(path, dpi=DPI)
 
 
 def draw_features(
@@ -131,7 +134,7 @@ def draw_features(
     height, width = image.shape[:2]
     aspect = float(np.clip(height / width, 0.4, 2.5))
     rows = len(features)
-    fig = plt.figure(
+    fig = Figure(
         figsize=(2.1 * (1.4 + 1 + channels), rows * (2.0 * aspect + 0.5)), layout='constrained'
     )
     grid = fig.add_gridspec(rows, 2 + channels, width_ratios=[1.4, *[1] * (1 + channels)])
@@ -153,10 +156,10 @@ def draw_features(
             axis.set(xlim=(0, width), ylim=(height, 0))
             _bare(axis)
             axis.set_title(title, fontsize=9)
-    save(fig, path)
+    fig.savefig(path, dpi=DPI)
 
 
-def _two_panels(image: np.ndarray) -> tuple[plt.Figure, np.ndarray]:
+def _two_panels(image: np.ndarray) -> tuple[Figure, np.ndarray]:
     """Return a figure that shows the image twice, above each other if it is wide."""
     height, width = image.shape[:2]
     scale = np.clip(max(height, width), _SHORTEST, _LONGEST) / max(height, width) / DPI
@@ -165,24 +168,25 @@ def _two_panels(image: np.ndarray) -> tuple[plt.Figure, np.ndarray]:
         columns * max(width * scale, _NARROWEST) + 0.2,
         rows * (height * scale + 0.6) + 0.2,
     )
-    fig, axes = plt.subplots(rows, columns, figsize=size, layout='constrained')
+    fig = Figure(figsize=size, layout='constrained')
+    axes = fig.subplots(rows, columns)
     for axis in axes:
         _show(axis, image)
     return fig, axes
 
 
-def _show(axis: plt.Axes, image: np.ndarray) -> None:
+def _show(axis: Axes, image: np.ndarray) -> None:
     axis.imshow(image)
     _bare(axis)
 
 
-def _bare(axis: plt.Axes) -> None:
+def _bare(axis: Axes) -> None:
     axis.set(xticks=[], yticks=[])
     axis.spines[:].set_visible(False)
 
 
 def _add_legend(
-    fig: plt.Figure, label_map: np.ndarray, classes: Sequence[str], colours: np.ndarray
+    fig: Figure, label_map: np.ndarray, classes: Sequence[str], colours: np.ndarray
 ) -> None:
     """Name the colours of the classes that are there, the largest first."""
     labels, counts = np.unique(label_map[label_map < len(colours)], return_counts=True)

@@ -7,9 +7,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
-from mmpoolformer.vis.scene import Scene, draw_scene, plt, save
+from mmpoolformer.vis.scene import DPI, Scene, draw_scene
 
 
 def draw_grid(
@@ -31,9 +33,8 @@ def draw_grid(
         palette: RGB colour of each class, 0 to 255.
     """
     colours = np.array(palette) / 255
-    fig, axes = plt.subplots(
-        2, len(images), figsize=(2.1 * len(images), 4.7), squeeze=False, layout='constrained'
-    )
+    fig = Figure(figsize=(2.1 * len(images), 4.7), layout='constrained')
+    axes = fig.subplots(2, len(images), squeeze=False)
     for column, image in enumerate(images):
         for axis, scene in zip(axes[:, column], (truths[column], predictions[column]), strict=True):
             axis.imshow(image)
@@ -46,7 +47,7 @@ def draw_grid(
         Patch(color=c, label=n) for c, n in zip(colours, classes, strict=True) if n != 'background'
     ]
     fig.legend(handles=handles, loc='outside lower center', ncols=len(handles), frameon=False)
-    save(fig, path)
+    fig.savefig(path, dpi=DPI)
 
 
 def draw_curves(path: str | Path, scalars: Sequence[dict], metrics: dict[str, str]) -> None:
@@ -58,7 +59,8 @@ def draw_curves(path: str | Path, scalars: Sequence[dict], metrics: dict[str, st
         metrics: Keys of the scores to draw and how to call them.
     """
     training = [record for record in scalars if 'loss' in record]
-    fig, (left, right) = plt.subplots(1, 2, figsize=(9, 3.2), layout='constrained')
+    fig = Figure(figsize=(9, 3.2), layout='constrained')
+    left, right = fig.subplots(1, 2)
     steps = [record['step'] for record in training]
     left.plot(steps, [record['loss'] for record in training], color='tab:blue')
     left.set(xlabel='iteration', ylabel='training loss', ylim=(0, None))
@@ -71,7 +73,7 @@ def draw_curves(path: str | Path, scalars: Sequence[dict], metrics: dict[str, st
     for axis in (left, right):
         axis.grid(alpha=0.3)
         axis.spines[['top', 'right']].set_visible(False)
-    save(fig, path)
+    fig.savefig(path, dpi=DPI)
 
 
 def draw_comparison(
@@ -85,7 +87,8 @@ def draw_comparison(
         metric: Key of the score.
         label: What to call it.
     """
-    fig, (left, right) = plt.subplots(1, 2, figsize=(9, 3.2), layout='constrained')
+    fig = Figure(figsize=(9, 3.2), layout='constrained')
+    left, right = fig.subplots(1, 2)
     for i, (name, group) in enumerate(runs.items()):
         losses = [[record['loss'] for record in run if 'loss' in record] for run in group]
         steps = [record['step'] for record in group[0] if 'loss' in record]
@@ -99,11 +102,11 @@ def draw_comparison(
     for axis in (left, right):
         axis.grid(alpha=0.3)
         axis.spines[['top', 'right']].set_visible(False)
-    save(fig, path)
+    fig.savefig(path, dpi=DPI)
 
 
 def _draw_group(
-    axis: plt.Axes, steps: list[int], values: list[list[float]], colour: str, name: str
+    axis: Axes, steps: list[int], values: list[list[float]], colour: str, name: str
 ) -> None:
     """Draw the mean of several runs over the range between the lowest and the highest."""
     axis.fill_between(

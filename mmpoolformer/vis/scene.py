@@ -1,16 +1,16 @@
-"""What there is, or was found, in one image, and how it is drawn."""
+"""What there is, or was found, in one image, and how it is drawn.
+
+Figures are made without pyplot, which would choose a back-end and keep every figure for the whole
+process: a notebook that imports this still shows its own plots.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
-import matplotlib
 import numpy as np
-
-matplotlib.use('Agg')  # No window system is needed to write files.
-from matplotlib import pyplot as plt
+from matplotlib.axes import Axes
 from matplotlib.patches import Rectangle
 
 DPI = 130
@@ -36,7 +36,7 @@ class Scene:
 
 
 def draw_scene(
-    axis: plt.Axes,
+    axis: Axes,
     scene: Scene,
     classes: Sequence[str],
     colours: np.ndarray,
@@ -71,7 +71,7 @@ def draw_scene(
 
 
 def _draw_label(
-    axis: plt.Axes,
+    axis: Axes,
     edge: tuple[float, float, float],
     text: str,
     colour: np.ndarray,
@@ -96,9 +96,3 @@ def _draw_label(
         bbox=dict(facecolor=colour, edgecolor='none', pad=0.6),
         annotation_clip=True,
     )
-
-
-def save(fig: plt.Figure, path: str | Path) -> None:
-    """Write a figure to a file and forget it."""
-    fig.savefig(path, dpi=DPI)
-    plt.close(fig)

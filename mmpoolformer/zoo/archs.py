@@ -60,87 +60,106 @@ class Arch:
                 raise ValueError(f'{name}={values}: every entry must be a positive integer')
 
 
-_DEPTHS = {12: (2, 2, 6, 2), 24: (4, 4, 12, 4), 36: (6, 6, 18, 6), 48: (8, 8, 24, 8)}
-_DIMS = {'s': (64, 128, 320, 512), 'm': (96, 192, 384, 768)}
+# (depths, dims) by size. The first table is that of PoolFormer and of the later families with the
+# same mixers throughout, the second that of ConvFormer and CAFormer.
+_BASIC = {
+    's12': ((2, 2, 6, 2), (64, 128, 320, 512)),
+    's24': ((4, 4, 12, 4), (64, 128, 320, 512)),
+    's36': ((6, 6, 18, 6), (64, 128, 320, 512)),
+    'm36': ((6, 6, 18, 6), (96, 192, 384, 768)),
+    'm48': ((8, 8, 24, 8), (96, 192, 384, 768)),
+}
+_COMMON = {
+    's18': ((3, 3, 9, 3), (64, 128, 320, 512)),
+    's36': ((3, 12, 18, 3), (64, 128, 320, 512)),
+    'm36': ((3, 12, 18, 3), (96, 192, 384, 576)),
+    'b36': ((3, 12, 18, 3), (128, 256, 512, 768)),
+}
+_POOLFORMERS = 'https://github.com/sail-sg/poolformer/releases/download/v1.0'
+_BASELINES = 'https://huggingface.co/sail/dl/resolve/main'
 
 
-def _poolformer(size, layer_scale, drop_path_rate, params, top1, gmacs) -> dict[str, Arch]:
-    name = f'poolformer_{size}'
-    release = 'https://github.com/sail-sg/poolformer/releases/download/v1.0'
-    weights = {'in1k': Weights(f'{release}/{name}.pth.tar', 224, top1, gmacs)}
-    shape = _DEPTHS[int(size[1:])], _DIMS[size[0]]
-    return {name: Arch(*shape, layer_scale, drop_path_rate, params, weights)}
+def _poolformer(
+    name: str, layer_scale: float, drop_path_rate: float, params: int, gmacs: float, top1: float
+) -> dict[str, Arch]:
+    """Return a row of the first paper, whose only weights are those of ImageNet-1K at 224 px."""
+    depths, dims = _BASIC[name.removeprefix('poolformer_')]
+    weights = {'in1k': Weights(f'{_POOLFORMERS}/{name}.pth.tar', top1=top1, gmacs=gmacs)}
+    return {name: Arch(depths, dims, layer_scale, drop_path_rate, params, weights)}
 
 
-def _baseline(family, size, shape, drop_path_rate, params, gmacs, **top1) -> dict[str, Arch]:
-    """Return one row; ``top1`` has an accuracy per tag, ``gmacs`` one value per image size."""
-    name = f'{family}_{size}'
-    folder = f'https://huggingface.co/sail/dl/resolve/main/{family}'
-    endings = {
-        'in1k': '',
-        'in1k_384': '_384',
-        'in21k_ft_in1k': '_in21ft1k',
-        'in21k_ft_in1k_384': '_384_in21ft1k',
-        'in21k': '_in21k',
+def _basic(
+    name: str, drop_path_rate: float, params: int, gmacs: float, top1: float
+) -> dict[str, Arch]:
+    """Return a row whose only weights are those of ImageNet-1K at 224 px."""
+    family, size = name.split('_')
+    depths, dims = _BASIC[size]
+    weights = {'in1k': Weights(f'{_BASELINES}/{family}/{name}.pth', top1=top1, gmacs=gmacs)}
+    return {name: Arch(depths, dims, None, drop_path_rate, params, weights)}
+
+
+def _common(
+    name: str,
+    drop_path_rate: float,
+    params: int,
+    gmacs: tuple[float, float],
+    top1: tuple[float, float, float, float],
+) -> dict[str, Arch]:
+    """Return a row of five checkpoints.
+
+    Args:
+        name: ``<family>_<size>``.
+        drop_path_rate: Stochastic depth rate of the ImageNet recipe.
+        params: Parameters of the 1000-class classifier.
+        gmacs: At 224 and at 384 px.
+        top1: Trained on ImageNet-1K, fine-tuned at 384 px, and both after ImageNet-21K.
+    """
+    family, size = name.split('_')
+    depths, dims = _COMMON[size]
+    prefix = f'{_BASELINES}/{family}/{name}'
+    small, large = gmacs
+    weights = {
+        'in1k': Weights(f'{prefix}.pth', 224, top1[0], small),
+        'in1k_384': Weights(f'{prefix}_384.pth', 384, top1[1], large),
+        'in21k_ft_in1k': Weights(f'{prefix}_in21ft1k.pth', 224, top1[2], small),
+        'in21k_ft_in1k_384': Weights(f'{prefix}_384_in21ft1k.pth', 384, top1[3], large),
+        'in21k': Weights(f'{prefix}_in21k.pth', 224, None, small),
     }
-    weights = {}
-    for tag, accuracy in top1.items():
-        img_size = 384 if tag.endswith('384') else 224
-        url = f'{folder}/{name}{endings[tag]}.pth'
-        weights[tag] = Weights(url, img_size, accuracy, gmacs[img_size])
-    return {name: Arch(*shape, None, drop_path_rate, params, weights)}
+    return {name: Arch(depths, dims, None, drop_path_rate, params, weights)}
 
-
-def _basic(family, size, drop_path_rate, params, gmacs, top1) -> dict[str, Arch]:
-    shape = _DEPTHS[int(size[1:])], _DIMS[size[0]]
-    return _baseline(family, size, shape, drop_path_rate, params, {224: gmacs}, in1k=top1)
-
-
-def _common(family, size, shape, drop_path_rate, params, gmacs, top1) -> dict[str, Arch]:
-    tags = ('in1k', 'in1k_384', 'in21k_ft_in1k', 'in21k_ft_in1k_384', 'in21k')
-    scores = dict(zip(tags, (*top1, None), strict=True))
-    gmacs = dict(zip((224, 384), gmacs, strict=True))
-    return _baseline(family, size, shape, drop_path_rate, params, gmacs, **scores)
-
-
-_S18 = (3, 3, 9, 3), (64, 128, 320, 512)
-_S36 = (3, 12, 18, 3), (64, 128, 320, 512)
-_M36 = (3, 12, 18, 3), (96, 192, 384, 576)
-_B36 = (3, 12, 18, 3), (128, 256, 512, 768)
 
 ARCHS: dict[str, Arch] = {
-    **_poolformer('s12', 1e-5, 0.1, 11_915_176, 77.2, 1.8),
-    **_poolformer('s24', 1e-5, 0.1, 21_388_968, 80.3, 3.4),
-    **_poolformer('s36', 1e-6, 0.2, 30_862_760, 81.4, 5.0),
-    **_poolformer('m36', 1e-6, 0.3, 56_172_520, 82.1, 8.8),
-    **_poolformer('m48', 1e-6, 0.4, 73_473_448, 82.5, 11.6),
-    **_basic('identityformer', 's12', 0.1, 11_891_712, 1.8, 74.6),
-    **_basic('identityformer', 's24', 0.1, 21_341_464, 3.4, 78.2),
-    **_basic('identityformer', 's36', 0.2, 30_791_216, 5.0, 79.3),
-    **_basic('identityformer', 'm36', 0.3, 56_077_168, 8.8, 80.0),
-    **_basic('identityformer', 'm48', 0.4, 73_346_056, 11.5, 80.4),
-    **_basic('randformer', 's12', 0.1, 11_891_712, 1.9, 76.6),
-    **_basic('randformer', 's24', 0.1, 21_341_464, 3.5, 78.2),
-    **_basic('randformer', 's36', 0.2, 30_791_216, 5.2, 79.5),
-    **_basic('randformer', 'm36', 0.3, 56_077_168, 9.0, 81.2),
-    **_basic('randformer', 'm48', 0.3, 73_346_056, 11.9, 81.4),
-    **_basic('poolformerv2', 's12', 0.1, 11_891_712, 1.8, 78.0),
-    **_basic('poolformerv2', 's24', 0.1, 21_341_464, 3.4, 80.7),
-    **_basic('poolformerv2', 's36', 0.2, 30_791_216, 5.0, 81.6),
-    **_basic('poolformerv2', 'm36', 0.3, 56_077_168, 8.8, 82.2),
-    **_basic('poolformerv2', 'm48', 0.4, 73_346_056, 11.5, 82.6),
-    **_common(*('convformer', 's18', _S18, 0.2, 26_774_448, (3.9, 11.6)), (83.0, 84.4, 83.7, 85.0)),
-    **_common(*('convformer', 's36', _S36, 0.3, 40_012_152, (7.6, 22.4)), (84.1, 85.4, 85.4, 86.4)),
-    **_common(
-        *('convformer', 'm36', _M36, 0.4, 57_051_640, (12.8, 37.7)), (84.5, 85.6, 86.1, 86.9)
-    ),
-    **_common(
-        *('convformer', 'b36', _B36, 0.6, 99_882_616, (22.6, 66.5)), (84.8, 85.7, 87.0, 87.6)
-    ),
-    **_common(*('caformer', 's18', _S18, 0.15, 26_341_656, (4.1, 13.4)), (83.6, 85.0, 84.1, 85.4)),
-    **_common(*('caformer', 's36', _S36, 0.3, 39_297_102, (8.0, 26.0)), (84.5, 85.7, 85.8, 86.9)),
-    **_common(*('caformer', 'm36', _M36, 0.4, 56_204_878, (13.2, 42.0)), (85.2, 86.2, 86.6, 87.5)),
-    **_common(*('caformer', 'b36', _B36, 0.6, 98_753_614, (23.2, 72.2)), (85.5, 86.4, 87.4, 88.1)),
+    # name, layer_scale, drop_path_rate, params, gmacs, top1
+    **_poolformer('poolformer_s12', 1e-5, 0.1, 11_915_176, 1.8, 77.2),
+    **_poolformer('poolformer_s24', 1e-5, 0.1, 21_388_968, 3.4, 80.3),
+    **_poolformer('poolformer_s36', 1e-6, 0.2, 30_862_760, 5.0, 81.4),
+    **_poolformer('poolformer_m36', 1e-6, 0.3, 56_172_520, 8.8, 82.1),
+    **_poolformer('poolformer_m48', 1e-6, 0.4, 73_473_448, 11.6, 82.5),
+    # name, drop_path_rate, params, gmacs, top1
+    **_basic('identityformer_s12', 0.1, 11_891_712, 1.8, 74.6),
+    **_basic('identityformer_s24', 0.1, 21_341_464, 3.4, 78.2),
+    **_basic('identityformer_s36', 0.2, 30_791_216, 5.0, 79.3),
+    **_basic('identityformer_m36', 0.3, 56_077_168, 8.8, 80.0),
+    **_basic('identityformer_m48', 0.4, 73_346_056, 11.5, 80.4),
+    **_basic('randformer_s12', 0.1, 11_891_712, 1.9, 76.6),
+    **_basic('randformer_s24', 0.1, 21_341_464, 3.5, 78.2),
+    **_basic('randformer_s36', 0.2, 30_791_216, 5.2, 79.5),
+    **_basic('randformer_m36', 0.3, 56_077_168, 9.0, 81.2),
+    **_basic('randformer_m48', 0.3, 73_346_056, 11.9, 81.4),
+    **_basic('poolformerv2_s12', 0.1, 11_891_712, 1.8, 78.0),
+    **_basic('poolformerv2_s24', 0.1, 21_341_464, 3.4, 80.7),
+    **_basic('poolformerv2_s36', 0.2, 30_791_216, 5.0, 81.6),
+    **_basic('poolformerv2_m36', 0.3, 56_077_168, 8.8, 82.2),
+    **_basic('poolformerv2_m48', 0.4, 73_346_056, 11.5, 82.6),
+    # name, drop_path_rate, params, gmacs at 224 and 384 px, top1 by checkpoint
+    **_common('convformer_s18', 0.2, 26_774_448, (3.9, 11.6), (83.0, 84.4, 83.7, 85.0)),
+    **_common('convformer_s36', 0.3, 40_012_152, (7.6, 22.4), (84.1, 85.4, 85.4, 86.4)),
+    **_common('convformer_m36', 0.4, 57_051_640, (12.8, 37.7), (84.5, 85.6, 86.1, 86.9)),
+    **_common('convformer_b36', 0.6, 99_882_616, (22.6, 66.5), (84.8, 85.7, 87.0, 87.6)),
+    **_common('caformer_s18', 0.15, 26_341_656, (4.1, 13.4), (83.6, 85.0, 84.1, 85.4)),
+    **_common('caformer_s36', 0.3, 39_297_102, (8.0, 26.0), (84.5, 85.7, 85.8, 86.9)),
+    **_common('caformer_m36', 0.4, 56_204_878, (13.2, 42.0), (85.2, 86.2, 86.6, 87.5)),
+    **_common('caformer_b36', 0.6, 98_753_614, (23.2, 72.2), (85.5, 86.4, 87.4, 88.1)),
 }
 
 

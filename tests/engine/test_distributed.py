@@ -3,6 +3,7 @@
 import os
 import pickle
 import re
+import shlex
 import socket
 import sys
 
@@ -160,18 +161,20 @@ def test_slurm_command_lines(tmp_path, fake_srun):
     env = dict(PATH=fake_srun, PYTHON='python3', GPUS='16', SRUN_ARGS='--time=1 --mem=2')
     train = launch('slurm_train', 'part', 'my job', 'c.py', '--amp', cwd=tmp_path, **env)
     assert train.out.splitlines() == [
-        *('-p', 'part', '--job-name=my job', '--gres=gpu:8', '--ntasks=16', '--ntasks-per-node=8'),
-        *('--cpus-per-task=5', '--kill-on-bad-exit=1', '--time=1', '--mem=2'),
-        *('python3', '-u', f'{ROOT}/tools/train.py', 'c.py', '--launcher', 'slurm', '--amp'),
+        *shlex.split('-p part "--job-name=my job" --gres=gpu:8 --ntasks=16 --ntasks-per-node=8'),
+        *shlex.split('--cpus-per-task=5 --kill-on-bad-exit=1 --time=1 --mem=2 python3 -u'),
+        f'{ROOT}/tools/train.py',
+        *shlex.split('c.py --launcher slurm --amp'),
     ]
     env = dict(PATH=fake_srun, PYTHON='python3', GPUS='1', GPUS_PER_NODE='1', CPUS_PER_TASK='2')
     test = launch(
         'slurm_test', 'part', 'job', 'c.py', 'w.pth', '--out', 'a b.pkl', cwd=tmp_path, **env
     )
     assert test.out.splitlines() == [
-        *('-p', 'part', '--job-name=job', '--gres=gpu:1', '--ntasks=1', '--ntasks-per-node=1'),
-        *('--cpus-per-task=2', '--kill-on-bad-exit=1', 'python3', '-u', f'{ROOT}/tools/test.py'),
-        *('c.py', 'w.pth', '--launcher', 'slurm', '--out', 'a b.pkl'),
+        *shlex.split('-p part --job-name=job --gres=gpu:1 --ntasks=1 --ntasks-per-node=1'),
+        *shlex.split('--cpus-per-task=2 --kill-on-bad-exit=1 python3 -u'),
+        f'{ROOT}/tools/test.py',
+        *shlex.split('c.py w.pth --launcher slurm --out "a b.pkl"'),
     ]
 
 

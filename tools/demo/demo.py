@@ -187,10 +187,8 @@ def main() -> None:
     checkpoint = (
         Path(checkpoint).relative_to(ROOT) if ROOT in Path(checkpoint).parents else checkpoint
     )
-    seconds['test'] = run(
-        *('tools/test.py', task.config, checkpoint),
-        *('--work-dir', work_dir / 'test', '--out', dump),
-    )
+    options = ['--work-dir', work_dir / 'test', '--out', dump]
+    seconds['test'] = run('tools/test.py', task.config, checkpoint, *options)
 
     from mmengine.config import Config
 

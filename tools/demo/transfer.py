@@ -25,9 +25,8 @@ def compare(run: Callable[..., float], root: Path, work_dir: Path) -> None:
 
     output = root / work_dir
     seconds = {'data': run('-m', 'mmpoolformer.datasets.shapes')}
-    seconds['pretraining'] = run(
-        *('tools/train.py', CLASSIFIER, '--work-dir', work_dir / 'classifier')
-    )
+    pretraining = work_dir / 'classifier'
+    seconds['pretraining'] = run('tools/train.py', CLASSIFIER, '--work-dir', pretraining)
     classifier = (output / 'classifier' / 'last_checkpoint').read_text().strip()
     starts = {
         'pretrained': f'model.backbone.init_cfg.checkpoint={classifier}',
@@ -37,9 +36,9 @@ def compare(run: Callable[..., float], root: Path, work_dir: Path) -> None:
     for seed in SEEDS:
         for name, option in starts.items():
             folder = work_dir / f'{name.replace(" ", "_")}_{seed}'
+            options = ['--cfg-options', option, f'randomness.seed={seed}']
             seconds[f'{name}, seed {seed}'] = run(
-                *('tools/train.py', DETECTOR, '--work-dir', folder),
-                *('--cfg-options', option, f'randomness.seed={seed}'),
+                'tools/train.py', DETECTOR, '--work-dir', folder, *options
             )
             runs[name].append(read_scalars(root / folder))
     draw_comparison(output / 'curves.png', runs, METRIC, 'box AP on validation images')

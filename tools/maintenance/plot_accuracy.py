@@ -5,7 +5,8 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from mmpoolformer.vis.scene import plt
+from matplotlib.figure import Figure
+
 from mmpoolformer.zoo.archs import ARCHS
 from mmpoolformer.zoo.paper_results import PEERS, Classifier
 
@@ -34,7 +35,8 @@ def series() -> dict[str, list[Classifier]]:
 
 def draw(path: Path) -> None:
     """Write the picture."""
-    fig, axes = plt.subplots(1, 2, figsize=(10, 4), sharey=True, layout='constrained')
+    fig = Figure(figsize=(10, 4), layout='constrained')
+    axes = fig.subplots(1, 2, sharey=True)
     for i, (title, rows) in enumerate(series().items()):
         ours = title in FAMILIES.values()
         style = dict(
@@ -55,7 +57,6 @@ def draw(path: Path) -> None:
         axis.spines[['top', 'right']].set_visible(False)
     path.parent.mkdir(parents=True, exist_ok=True)
     fig.savefig(path, dpi=90)
-    plt.close(fig)
 
 
 def main() -> None:
