@@ -40,13 +40,16 @@ def test_results_are_those_of_the_compiled_operators():
         for i, value in enumerate(values):
             key = f'{name}: {i}'
             found, expected = value.numpy(), reference[key]
+            compared.add(key)
             if found.dtype == bool:
-                found = np.packbits(found)
+                # Masks: a score at the threshold may fall on either side of it.
+                differing = np.unpackbits(np.packbits(found) ^ expected).mean()
+                assert differing < 1e-4, key
+                continue
             tolerance = 1e-6 if name.startswith('softnms') else 0
             if name.startswith('mask_rcnn'):
                 tolerance = 0.01  # Pixels: sums of convolutions differ between processors.
             np.testing.assert_allclose(found, expected, rtol=0, atol=tolerance, err_msg=key)
-            compared.add(key)
     assert compared == set(reference.files)
 
 
