@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from mmpoolformer import ARCHS, PoolFormer, create_backbone
+from mmpoolformer import ARCHS, PoolFormer, create_model
 
 
 @pytest.fixture
@@ -33,4 +33,4 @@ def row(request):
     torch.manual_seed(0)
     # RandFormer is made for one size of images; the contract is about any.
     options = {'interpolate': True} if request.param.startswith('randformer') else {}
-    return request.param, create_backbone(request.param, **options).eval()
+    return request.param, create_model(request.param, **options).eval()
