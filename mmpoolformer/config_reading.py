@@ -1,11 +1,13 @@
 """Finds data sets, model heads and the files they name in a config, whatever its shape.
 
 It never raises: an unreadable path is an absent one, and what is not a config is an empty one.
+Paths go through the functions here, because a path out of a config can be anything: pathlib alone
+raises on a forbidden folder and on a name too long for the file system, and takes '' for the
+current folder.
 """
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -96,8 +98,13 @@ def type_name(node: object) -> str:
 
 
 def is_remote(path: str) -> bool:
-    """Tell what is elsewhere ('s3://…', 'https://…', 'hf-hub:…') from a local path."""
-    return '://' in path or path.startswith('hf-hub:')
+    """Tell an address ('s3://…', 'https://…', 'metaformer://…') from a local path."""
+    return '://' in path
+
+
+def is_local(node: object) -> bool:
+    """Tell whether files are read from disk: with petrel even 'data/coco' may be an address."""
+    return get(node, 'backend_args.backend') in (None, 'local')
 
 
 def as_list(node: object) -> list[Any]:
@@ -117,7 +124,7 @@ def _unwrap(node: object, key: str) -> Iterator[tuple[Mapping[str, Any], str]]:
     """Yield the data sets inside RepeatDataset, ConcatDataset and the other wrappers."""
     if not isinstance(node, Mapping):
         return
-    inner = [(node[name], f'{key}.{name}') for name in ('dataset',) if node.get(name)]
+    inner = [(node['dataset'], f'{key}.dataset')] if node.get('dataset') else []
     inner += [(part, f'{key}.datasets.{i}') for i, part in enumerate(as_list(node.get('datasets')))]
     if not inner:
         yield node, key
@@ -132,31 +139,29 @@ def _read(node: Mapping[str, Any], split: str, key: str) -> DataSet:
     if kind == 'ImageNet' and isinstance(node.get('split'), str):
         # mmpretrain's ImageNet(split='val') means the folder val/, and meta/val.txt if it exists.
         prefixes = prefixes or node['split']
-        listed = f'meta/{node["split"]}.txt'
-        if not ann_file and is_file(join(root, listed)):
-            ann_file = listed
+        labels = f'meta/{node["split"]}.txt'
+        if not ann_file and is_file(join(root, labels)):
+            ann_file = labels
     if isinstance(prefixes, str):
         prefixes = {'img_path': _home(prefixes)}
     elif kind in FOLDER_DATASETS and not prefixes:
         prefixes = {'img_path': ''}
-    prefixes = prefixes if isinstance(prefixes, Mapping) else {}
-    # With a backend such as petrel even 'data/coco' may be an address: nothing can be looked up.
-    local = get(node, 'backend_args.backend') in (None, 'local')
+    prefixes = prefixes if isinstance(prefixes, Mapping) and is_local(node) else {}
     folders = {
         str(name): _join(root, prefix)
         for name, prefix in prefixes.items()
-        if local and isinstance(prefix, str) and (prefix or root)
+        if isinstance(prefix, str) and (prefix or root)
     }
-    ann_file = _join(root, ann_file) if local and isinstance(ann_file, str) and ann_file else ''
-    folders = {name: path for name, path in folders.items() if not is_remote(path)}
-    ann_file = '' if is_remote(ann_file) else ann_file
-    return DataSet(split, key, kind, root, ann_file, folders, node)
+    folders = {name: path for name, path in folders.items() if path}
+    named = isinstance(ann_file, str) and ann_file and is_local(node)
+    return DataSet(split, key, kind, root, _join(root, ann_file) if named else '', folders, node)
 
 
 def _join(root: str, path: str) -> str:
-    if is_remote(root) and not Path(path).is_absolute():
-        return f'{root}/{path}'  # pathlib would turn 's3://' into 's3:/'
-    return path if is_remote(path) else join(root, path)
+    """Join two parts of a path; '' when the result is an address."""
+    if is_remote(path) or (is_remote(root) and not Path(path).is_absolute()):
+        return ''
+    return join(root, path)
 
 
 def _home(path: str) -> str:
@@ -165,19 +170,6 @@ def _home(path: str) -> str:
         return str(Path(path).expanduser()) if path.startswith('~') else path
     except RuntimeError:  # '~nobody'
         return path
-
-
-def evaluator_files(cfg: Mapping[str, Any], split: str) -> dict[str, str]:
-    """Return the local annotation files of ``<split>_evaluator`` by their config key."""
-    found = {}
-    evaluators = get(cfg, f'{split}_evaluator')
-    for i, evaluator in enumerate(as_list(evaluators)):
-        ann_file = get(evaluator, 'ann_file')
-        local = get(evaluator, 'backend_args.backend') in (None, 'local')
-        if isinstance(ann_file, str) and ann_file and local and not is_remote(ann_file):
-            place = f'.{i}' if isinstance(evaluators, (list, tuple)) else ''
-            found[f'{split}_evaluator{place}.ann_file'] = ann_file
-    return found
 
 
 def heads(cfg: Mapping[str, Any]) -> dict[str, int]:
@@ -198,10 +190,6 @@ def heads(cfg: Mapping[str, Any]) -> dict[str, int]:
                     index = f'.{i}' if isinstance(node, (list, tuple)) else ''
                     found[f'{place}{index}.num_classes'] = number
     return found
-
-
-# pathlib alone raises on a forbidden folder and on a name too long for the file system, and takes
-# '' for the current folder; a path out of a config can be any of these.
 
 
 def join(root: str, path: str) -> str:
@@ -228,24 +216,6 @@ def is_folder(path: str) -> bool:
         return bool(path) and Path(path).is_dir()
     except (OSError, ValueError):
         return False
-
-
-def subfolders(folder: str) -> list[str]:
-    """Return the sorted names of the folders in ``folder``, hidden ones too."""
-    try:
-        return sorted(entry.name for entry in os.scandir(folder) if entry.is_dir())
-    except OSError:
-        return []
-
-
-def files_below(folder: str) -> list[str]:
-    """Return all files below ``folder``, relative to it, as mmengine lists them."""
-    return [
-        str((Path(place) / name).relative_to(folder))
-        for place, _, names in os.walk(folder, followlinks=True)
-        for name in names
-        if not name.startswith('.')
-    ]
 
 
 def lines_of(path: str) -> list[str]:

@@ -17,6 +17,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from mmpoolformer.checkpoint.errors import CheckpointError, first_keys
+from mmpoolformer.checkpoint.first_bytes import find_fault
 
 # Set by :func:`trust_checkpoints` alone.
 _trusting = False
@@ -83,9 +84,9 @@ def read_checkpoint(path: str | Path) -> dict:
         CheckpointError: If the file is missing, is no checkpoint, is cut off, or holds objects
             other than tensors and plain data.
     """
+    if fault := find_fault(path):
+        raise CheckpointError(f'{fault.what} {fault.cure}')
     path = Path(path).expanduser()
-    if reason := why_unreadable(path):
-        raise CheckpointError(reason)
     # Again, because each load_checkpoint of onedl-mmengine takes its own list back afterwards.
     torch.serialization.add_safe_globals(_TRAINING_LOGS)
     try:
@@ -94,23 +95,6 @@ def read_checkpoint(path: str | Path) -> dict:
         return torch.load(path, map_location='cpu', weights_only=not _trusting)
     except Exception as error:  # Reading arbitrary bytes as a pickle can fail in any way.
         raise CheckpointError(_why_refused(path, error)) from None
-
-
-def why_unreadable(path: Path) -> str | None:
-    """Look at the first bytes of ``path``; say why it is no checkpoint, ``None`` if it may be."""
-    if path.is_dir():
-        return f'{path} is a directory: name the checkpoint file in it (*.pth, *.pth.tar)'
-    if not path.is_file():
-        return f'{path} does not exist: check the path, relative ones start at {Path.cwd()}'
-    with path.open('rb') as file:
-        start = file.read(256).lstrip()
-    if not start:
-        return f'{path} is empty: fetch or save it again'
-    if start.startswith(b'version https://git-lfs'):
-        return f'{path} is a git-lfs pointer, not the file itself: run `git lfs pull`'
-    if start[:15].lower().startswith((b'<!doctype', b'<html')):
-        return f'{path} is a web page saved under that name: download the file itself'
-    return None
 
 
 def is_safetensors(path: Path) -> bool:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from mmpoolformer.config_reading import datasets, heads, is_file, plain
+from mmpoolformer.preflight.channels import check_channels
 from mmpoolformer.preflight.classes import check_classes
 from mmpoolformer.preflight.coco import check_annotations
 from mmpoolformer.preflight.files import missing_data
@@ -37,17 +38,11 @@ def check(
 
     Returns:
         The problems, those to solve first at the front; empty when the run can start.
-
-    Example:
-        >>> print(report(check({'load_from': 'no_such.pth'}), 'a.py'))  # doctest: +ELLIPSIS
-        a.py cannot run yet:
-        <BLANKLINE>
-          1. The weights no_such.pth (load_from) do not exist.
-             ...
     """
     tree, splits = plain(cfg), tuple(splits)
     found = [dataset for split in splits for dataset in datasets(tree, split)]
-    problems = check_keys(tree) + missing_data(tree, found, splits) + check_classes(tree, found)
+    problems = check_keys(tree) + missing_data(tree, found, splits)
+    problems += check_classes(tree, found) + check_channels(tree)
     has_mask_head = any('mask_head' in key for key in heads(tree))
     for i, dataset in enumerate(found):
         if any(dataset.options == earlier.options for earlier in found[:i]):

@@ -18,7 +18,7 @@ def check_classes(cfg: Mapping[str, Any], found: Sequence[DataSet]) -> list[Prob
         >>> cfg = {'model': model, 'train_dataloader': {'dataset': dataset}}
         >>> from mmpoolformer.config_reading import datasets
         >>> print(check_classes(cfg, datasets(cfg, 'train'))[0].what)
-        The train data has 2 classes (cat, dog), but the model is built for another number:
+        The train data have 2 classes (cat, dog), but the model is built for another number:
           model.bbox_head.num_classes=80
     """
     problems = _check_spelling(found)
@@ -30,24 +30,20 @@ def check_classes(cfg: Mapping[str, Any], found: Sequence[DataSet]) -> list[Prob
 
 def _check_spelling(found: Sequence[DataSet]) -> list[Problem]:
     """Catch ``classes=('cat')``, which Python reads as the text 'cat', letter by letter."""
-    wrong: dict[str, list[str]] = {}
+    places, text = [], ''
     for dataset in found:
         given = get(dataset.options, 'metainfo.classes')
         if isinstance(given, str) and dataset.classes is None:
-            wrong.setdefault(given, []).append(f'  {dataset.key}.metainfo.classes={given!r}')
-    return [
-        Problem(
-            'The classes are a text; they must be a tuple of names, or an existing text file:\n'
-            + '\n'.join(dict.fromkeys(lines)),
-            f'One class needs a comma: classes=({given!r},)',
-        )
-        for given, lines in wrong.items()
-    ]
+            places, text = [*places, f'{dataset.key}.metainfo.classes'], given
+    if not places:
+        return []
+    what = f'{" and ".join(places)} is the text {text!r}; it must be a tuple of names, or an '
+    return [Problem(f'{what}existing text file.', f'One class needs a comma: classes=({text!r},)')]
 
 
 def _check_order(found: Sequence[DataSet]) -> list[Problem]:
     lists = {dataset.classes: dataset for dataset in reversed(found) if dataset.classes}
-    if len({dataset.split for dataset in found}) < 2 or len(lists) != 2:
+    if len(lists) != 2:
         return []
     first, second = reversed(lists.values())
     if first.split == second.split:  # a ConcatDataset may mix sources on purpose
@@ -61,25 +57,23 @@ def _check_order(found: Sequence[DataSet]) -> list[Problem]:
 
 def _check_heads(cfg: Mapping[str, Any], found: Sequence[DataSet]) -> list[Problem]:
     """Report each class list that does not fit the heads once, with every head it does not fit."""
-    seen: dict[tuple[int, tuple[str, ...] | None], list[str]] = {}
+    lists: dict[tuple[int, tuple[str, ...] | None], dict[str, None]] = {}
     for dataset in found:
         if dataset.num_classes:
-            splits = seen.setdefault((dataset.num_classes, dataset.classes), [])
-            splits += [dataset.split] * (dataset.split not in splits)
+            lists.setdefault((dataset.num_classes, dataset.classes), {})[dataset.split] = None
     problems = []
-    for (number, names), splits in seen.items():
+    for (number, names), splits in lists.items():
         wrong = {key: value for key, value in heads(cfg).items() if value != number}
         if not wrong:
             continue
-        source = f' ({some(names)})' if names else ' (the list built into its class)'
-        verb = 'has' if len(splits) == 1 else 'have'
-        what = f'The {" and ".join(splits)} data {verb} {count(number, "class", "classes")}{source}'
-        what += ', but the model is built for another number:'
-        lines = [f'  {key}={value}' for key, value in wrong.items()]
-        cure = ['Make the model fit, in the config or on the command line:']
-        cure += ['  --cfg-options ' + ' '.join(f'{key}={number}' for key in wrong)]
+        source = some(names) if names else 'the list built into its class'
+        what = f'The {" and ".join(splits)} data have {count(number, "class", "classes")} '
+        what += f'({source}), but the model is built for another number:'
+        what = '\n'.join([what, *(f'  {key}={value}' for key, value in wrong.items())])
+        cure = 'Make the model fit, in the config or on the command line:\n  --cfg-options '
+        cure += ' '.join(f'{key}={number}' for key in wrong)
         if names is None:
             value = next(iter(wrong.values()))
-            cure += [f'or, if your data has {value}, name them in the metainfo of each data set.']
-        problems.append(Problem('\n'.join([what, *lines]), '\n'.join(cure)))
+            cure += f'\nor, if your data has {value}, name them in the metainfo of each data set.'
+        problems.append(Problem(what, cure))
     return problems

@@ -17,6 +17,7 @@ from torch import nn
 
 from mmpoolformer import CheckpointError, PoolFormer, load_pretrained
 from mmpoolformer.checkpoint import load_weights, read_checkpoint
+from mmpoolformer.checkpoint.first_bytes import find_fault
 
 
 class Touch:
@@ -43,18 +44,18 @@ def saved(checkpoint: object, folder: Path, **kwargs) -> bytes:
 
 WEIGHTS = {'stem.conv.weight': torch.zeros(64)}
 UNREADABLE = {
-    'empty': (lambda _: b'', 'is empty: fetch or save it again'),
-    'html': (lambda _: b'\n<!DOCTYPE html><html>404</html>', 'is a web page saved under that name'),
+    'empty': (lambda _: b'', r'is empty \(0 bytes\)\. The copy failed: fetch the file again'),
+    'html': (lambda _: b'\n<!DOCTYPE html><html>404</html>', 'is a web page saved under this name'),
     'lower html': (lambda _: b'<html><body>', 'is a web page'),
     'lfs': (
         lambda _: b'version https://git-lfs.github.com/spec/v1\noid sha256:0\n',
-        'is a git-lfs pointer, not the file itself: run `git lfs pull`',
+        r'is a git-lfs pointer of 56 bytes, not the file itself\. Run .*git lfs pull`',
     ),
     'half': (
         lambda d: saved(WEIGHTS, d)[:600],
-        r'\(600 bytes\) is cut off, damaged',
+        r'\(600 bytes\) is cut off: the end of the file is missing\. Fetch',
     ),
-    'few bytes': (lambda d: saved(WEIGHTS, d)[:10], 'is cut off, damaged'),
+    'few bytes': (lambda d: saved(WEIGHTS, d)[:10], 'is cut off'),
     'old format': (
         lambda d: saved(WEIGHTS, d, _use_new_zipfile_serialization=False)[:-9],
         'is cut off, damaged',
@@ -96,11 +97,29 @@ def test_unreadable_files_say_what_they_are(kind, tmp_path):
 @pytest.mark.smoke
 def test_missing_file_and_directory(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(CheckpointError, match=r'no\.pth does not exist: check the path') as error:
+    with pytest.raises(CheckpointError, match=r'no\.pth does not exist\. Check the path') as error:
         read_checkpoint('no.pth')
     assert f'relative ones start at {tmp_path}' in str(error.value)
-    with pytest.raises(CheckpointError, match='is a directory: name the checkpoint file in it'):
+    with pytest.raises(CheckpointError, match=r'is a folder; a file is needed\. Name a file in it'):
         load_pretrained(PoolFormer(arch=TINY), tmp_path)
+
+
+def test_weights_beside_a_wrong_path_are_named(tmp_path, monkeypatch):
+    monkeypatch.setenv('HOME', str(tmp_path))
+    (tmp_path / 'epoch_10.pth').write_bytes(b'\x80')
+    (tmp_path / 'dangling.pth').symlink_to('/no/such/file')
+    assert find_fault('~/epoch_10.pth') is None
+    assert find_fault('~/epoch_1.pth').cure == f'Did you mean {tmp_path}/epoch_10.pth?'
+    assert find_fault('~/best.bin').cure == f'Weights beside it: {tmp_path}/epoch_10.pth.'
+    assert find_fault(tmp_path).cure == f'Name one of its files: {tmp_path}/epoch_10.pth.'
+    assert find_fault(f'{tmp_path}/a/b.pth').cure.startswith('Check the path, or')
+
+
+@pytest.mark.parametrize('path', ['', '\0', '~nobody-of-this-name/a.pth', 'a' * 300])
+def test_no_path_is_too_odd(path):
+    fault = find_fault(path)
+    assert fault.what
+    assert fault.cure
 
 
 @pytest.mark.smoke

@@ -117,14 +117,15 @@ def test_wrappers_lists_and_evaluators_are_looked_into(detection):
     assert 'val_evaluator.1.ann_file' in text
 
 
-@pytest.mark.parametrize('root', ['s3://bucket/coco/', 'petrel:s3://x', 'http://a/b'])
-def test_remote_data_are_not_looked_up(root):
-    dataset = COCO['train_dataloader']['dataset'] | {'data_root': root}
-    assert check({'train_dataloader': {'dataset': dataset}}) == []
-
-
-def test_other_storage_backends_are_not_looked_up():
-    dataset = COCO['train_dataloader']['dataset'] | {'backend_args': {'backend': 'petrel'}}
+@pytest.mark.parametrize(
+    'options',
+    [
+        *({'data_root': root} for root in ('s3://bucket/coco/', 'petrel:s3://x', 'http://a/b')),
+        {'backend_args': {'backend': 'petrel'}},
+    ],
+)
+def test_remote_data_are_not_looked_up(options):
+    dataset = COCO['train_dataloader']['dataset'] | options
     assert check({'train_dataloader': {'dataset': dataset}}) == []
 
 
@@ -135,10 +136,10 @@ def test_other_storage_backends_are_not_looked_up():
         (b'{"images": [}', 'is not valid json: Expecting value at line 1, column 13'),
         (b'{"images": [1,\n2,\n}]}', 'at line 3, column 1'),
         (b'{"images": [{"id"', 'cut off'),
-        (b'<html>404</html>', 'It is a web page'),
-        (b'\xff\xfe\x00\x80', 'is not a text file'),
-        (b'[1, 2]', 'not in COCO format: it holds a list'),
-        (b'[' * 100_000, 'nested too deeply'),
+        (b'<html>404</html>', 'is a web page'),
+        (b'\xff\xfe\x00\x80', 'cannot be read as json'),
+        (b'[1, 2]', 'and no list of annotations. Found: a list'),
+        (b'[' * 100_000, 'recursion'),
         (b'{"metainfo": {}, "data_list": []}', "OpenMMLab's own format"),
         (b'{"images": [], "categories": []}', 'no list of annotations. Found: images, categor'),
         (b'{"images": {}, "annotations": 1, "categories": [1]}', 'list of categories and no list'),
@@ -165,12 +166,6 @@ def test_broken_annotation_file(detection, content, words):
 def test_unusable_annotations(detection, changes, words):
     detection.write('train', **changes)
     assert words in only(check(detection.cfg))
-
-
-def test_repeated_annotation_ids(detection):
-    item = json.loads((detection.root / 'train.json').read_text())['annotations'][0]
-    detection.write('train', annotations=[item, item])
-    assert '1 annotation ids are used more than once' in only(check(detection.cfg))
 
 
 def test_boxes_alone_do_not_train_masks(detection):
@@ -205,9 +200,8 @@ def test_config_without_class_names_expects_coco(detection):
     assert check(detection.cfg) == []
 
 
-def test_large_file_is_read_at_its_ends_only(detection, monkeypatch):
+def test_of_a_large_file_only_the_classes_are_parsed(detection, monkeypatch):
     monkeypatch.setattr(coco, 'PARSE_LIMIT', 10)
-    monkeypatch.setattr(coco, '_END', 150)
     detection.write('train', note='x' * 1000, annotations=None, categories=None)
     path = detection.root / 'train.json'
     path.write_text(path.read_text()[:-1] + ', "categories": [{"name": "disc"}]}')

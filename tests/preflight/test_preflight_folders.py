@@ -44,7 +44,7 @@ def test_ade20k_has_150_classes():
         'train_dataloader': {'dataset': {'type': 'ADE20KDataset'}},
     }
     text = find(cfg)
-    assert 'has 150 classes (the list built into its class)' in text
+    assert 'have 150 classes (the list built into its class)' in text
     assert 'if your data has 19, name them' in text
 
 
@@ -135,11 +135,6 @@ def test_hidden_folder_counts_as_a_class(classification, tmp_path):
     assert '.ipynb_checkpoints counts as a class' in find(classification)
 
 
-def test_empty_class_folder(classification, tmp_path):
-    (tmp_path / 'train/cat/1.JPEG').unlink()
-    assert '1 class folder of' in find(classification)
-
-
 def test_images_not_sorted_into_folders(classification, tmp_path):
     classification['train_dataloader']['dataset']['data_prefix'] = 'train/cat'
     assert 'holds no folders' in find(classification)
@@ -156,9 +151,9 @@ def test_imagenet_split_names_the_folder(classification, tmp_path):
     ('lines', 'words'),
     [
         ('cat/1.JPEG 0\ndog/1.JPEG 1\n', None),
-        ('cat/1.JPEG 0\ndog/1.JPEG 2\n', 'line 2: label 2 is no class. Allowed: 0 to 1.'),
-        ('cat/1.JPEG\n', "line 1: 'cat/1.JPEG' is not an image name, a space and a number"),
-        ('', 'is empty'),
+        ('cat/1.JPEG 0\ndog/1.JPEG 2\n', "line 2: 'dog/1.JPEG 2' is not"),
+        ('cat/1.JPEG\n', "'cat/1.JPEG' is not an image name, a space and a class from 0 to 1"),
+        ('', "line 1: '' is not"),
     ],
 )
 def test_list_of_labels(classification, tmp_path, lines, words):

@@ -11,9 +11,6 @@ from mmengine.config import Config
 
 from mmpoolformer.preflight import Problem, batch_line, check, report
 
-HTML = b'\n<!DOCTYPE html><html>Not found</html>'
-POINTER = b'version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n'
-
 
 def find(cfg, **options):
     problems = check(Config(cfg), **options)
@@ -21,19 +18,14 @@ def find(cfg, **options):
     return ' '.join(f'{problems[0].what} {problems[0].cure}'.split())
 
 
-@pytest.mark.parametrize(
-    ('content', 'words'),
-    [
-        (b'', 'are an empty file (0 bytes)'),
-        (HTML, 'are a web page saved under this name'),
-        (POINTER, 'git lfs pull'),
-        (b'PK\x03\x04 and no end', 'are cut off'),
-    ],
-)
-def test_files_that_are_no_weights(tmp_path, content, words):
+def test_files_that_are_no_weights(tmp_path):
+    """Their kinds are those of tests/checkpoint/test_files.py."""
     path = tmp_path / 'epoch_1.pth'
-    path.write_bytes(content)
-    assert words in find({}, checkpoint=str(path))
+    path.write_bytes(b'\n<!DOCTYPE html><html>Not found</html>')
+    assert f'command line: {path} is a web page' in find({}, checkpoint=str(path))
+    assert 'load_from: no_such.pth does not exist.' in find({'load_from': 'no_such.pth'})
+    init = {'type': 'Pretrained', 'checkpoint': ''}
+    assert 'model.init_cfg.checkpoint: . is a folder' in find({'model': {'init_cfg': init}})
 
 
 @pytest.mark.parametrize('kind', ['zip', 'legacy'])
@@ -47,31 +39,16 @@ def test_weights_are_accepted_by_their_first_bytes(tmp_path, kind):
     assert check({'load_from': str(path)}, checkpoint=str(path)) == []
 
 
-def test_weights_that_are_missing_or_a_folder(tmp_path):
-    (tmp_path / 'epoch_10.pth').write_bytes(b'\x80')
-    assert f'Did you mean {tmp_path}/epoch_10.pth?' in find(
-        {'load_from': f'{tmp_path}/epoch_1.pth'}
-    )
-    assert f'Name one of its files: {tmp_path}/epoch_10.pth' in find({}, checkpoint=str(tmp_path))
-    assert f'only up to {tmp_path}' in find({}, checkpoint=f'{tmp_path}/a/b/c.pth')
-    assert 'No part of this path exists' in find({}, checkpoint='no/such.pth')
-    (tmp_path / 'new').mkdir()
-    assert 'There are no weights in' in find({}, checkpoint=f'{tmp_path}/new/c.pth')
-    assert 'is an empty path' in find(
-        {'model': {'init_cfg': {'type': 'Pretrained', 'checkpoint': ''}}}
-    )
-
-
 def test_weights_of_every_init_cfg_are_looked_up():
     init = {'type': 'Pretrained', 'checkpoint': 'gone.pth', 'prefix': 'backbone.'}
     nested = {'backbone': {'init_cfg': [{'type': 'Constant'}, init]}}
-    assert 'gone.pth (model.detector.backbone.init_cfg.checkpoint)' in find(
+    assert 'model.detector.backbone.init_cfg.checkpoint: gone.pth' in find(
         {'model': {'detector': nested}}
     )
 
 
 @pytest.mark.parametrize(
-    'name', ['https://a/b.pth', 'metaformer://poolformer_s12', 'torchvision://r', 'hf://a/b']
+    'name', ['https://a/b.pth', 'metaformer://poolformer_s12', 'torchvision://r', 'hf-hub:a/b']
 )
 def test_named_weights_are_not_looked_up(name):
     init = {'type': 'Pretrained', 'checkpoint': name}
@@ -80,7 +57,6 @@ def test_named_weights_are_not_looked_up(name):
 
 def test_misspelt_keys():
     assert '`optim_wrapper` is, and it is not set' in find({'optim_wraper': {}})
-    assert 'Write `model.backbone`.' in find({'model': {'backbnoe': {}}})
     loader = {'batch_size': 2, 'num_workers': 2}
     stray = {'train_dataloader': loader, 'train_dataloder': {'batch_size': 4}}
     assert 'so this value is ignored' in find(stray)
@@ -97,7 +73,7 @@ def test_variables_of_the_author_are_no_misspelling():
     [
         ({'train_dataloader': {'batch_size': 0}}, 'train_dataloader.batch_size is 0.'),
         ({'optim_wrapper': {'optimizer': {'lr': -1.0}}}, 'optimizer.lr is -1.0.'),
-        ({'optim_wrapper': {'optimizer': {'lr': '1e-4x'}}}, "is the text '1e-4x'"),
+        ({'optim_wrapper': {'optimizer': {'lr': '1e-4x'}}}, "optimizer.lr is '1e-4x'"),
     ],
 )
 def test_numbers_that_cannot_work(cfg, words):
@@ -107,7 +83,6 @@ def test_numbers_that_cannot_work(cfg, words):
 @pytest.mark.parametrize(
     ('cfg', 'words'),
     [
-        ({'device': 'cuda:0'}, 'Leave `device` out'),
         ({'optim_wrapper': {'type': 'AmpOptimWrapper', 'dtype': 'float16'}}, 'Drop --amp'),
         ({'launcher': 'pytorch'}, 'env_cfg.dist_cfg.backend=gloo'),
     ],
@@ -121,7 +96,6 @@ def test_cuda_asked_for_and_absent(cfg, words, no_gpu, two_gpus, monkeypatch):
 
 def test_cpu_training_asks_for_no_gpu(no_gpu):
     assert check({'launcher': 'pytorch', 'env_cfg': {'dist_cfg': {'backend': 'gloo'}}}) == []
-    assert check({'device': 'cpu', 'optim_wrapper': {'type': 'OptimWrapper'}}) == []
     assert check({'optim_wrapper': {'type': 'AmpOptimWrapper'}}, splits=('test',)) == []
 
 
@@ -237,7 +211,12 @@ def test_no_config_is_too_odd(detection, no_gpu):
         'launcher': 'pytorch',
         'env_cfg': {'dist_cfg': {'backend': 'nccl'}},
     }
-    cfg['model'] = cfg['model'] | {'neck': {'init_cfg': [init]}, 'head': {'num_classes': 2}}
+    cfg['model'] = cfg['model'] | {
+        'backbone': {'type': 'mmpoolformer.PoolFormer', 'arch': 's12', 'out_indices': (0, 3)},
+        'neck': {'type': 'FPN', 'in_channels': [1], 'out_channels': 2, 'init_cfg': [init]},
+        'head': {'num_classes': 2},
+        'decode_head': {'in_channels': [1], 'in_index': [0]},
+    }
     counts = [check_quietly(odd) for odd in everywhere(cfg)]
     assert len(counts) > 500
     assert min(counts) < max(counts)
@@ -263,11 +242,10 @@ def test_report_of_nothing_is_empty():
     assert report([], 'a.py') == ''
 
 
-def test_report_wraps_prose_and_keeps_commands_whole():
+def test_report_counts_and_keeps_commands_whole():
     command = '  ' + 'word ' * 40 + 'end'
     lines = report([Problem('word ' * 40, command)] * 10, 'a.py').splitlines()
     assert '     ' + command in lines
-    assert max(len(line) for line in lines if not line.endswith('end')) <= 100
     assert any(line.startswith(' 10. word') for line in lines)
 
 

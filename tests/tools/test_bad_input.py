@@ -95,7 +95,7 @@ def test_only_the_first_of_several_processes_speaks(forked, tiny):
         ("train_dataloader['dataset']['ann_file'] = '{tmp}/html.json'\n", ['web page']),
         ("optim_wraper = dict(type='OptimWrapper')\n", ['`optim_wraper` is not a setting']),
         ("model['backbnoe'] = dict(depth=50)\n", ['backbnoe']),
-        ("load_from = 'no_such.pth'\n", ['no_such.pth', 'do not exist']),
+        ("load_from = 'no_such.pth'\n", ['no_such.pth', 'does not exist']),
         (
             "model['backbone']['init_cfg'] = dict(type='Pretrained', checkpoint='no.pth')\n",
             ['no.pth'],
@@ -165,7 +165,7 @@ def test_checkpoint(forked, tiny, tmp_path, work_dir, kind):
         path.write_bytes(path.read_bytes()[:9000])
     before = snapshot(tmp_path)
     expected = {
-        'missing': 'do not exist',
+        'missing': 'does not exist',
         'web page': 'web page',
         'empty': 'empty',
         'cut off': 'cut off',

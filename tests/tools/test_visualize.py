@@ -179,7 +179,7 @@ def test_checkpoints_that_do_not_fit(forked, trained, classifier, shapes, tmp_pa
     config, _ = trained()
     torch.save(dict(state_dict=dict(w=torch.zeros(1)), meta=tmp_path), tmp_path / 'objects.pth')
     reasons = {
-        'no.pth': 'do not exist',
+        'no.pth': 'does not exist',
         'tiny.py': 'no checkpoint',
         'patch.pth': 'does not fit this config',
         'objects.pth': 'holds more than tensors and plain data',
