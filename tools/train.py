@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import logging
+import os
 import shlex
 import sys
 from pathlib import Path
 
 from mmengine.logging import print_log
-from mmengine.runner.checkpoint import find_latest_checkpoint
 
 from mmpoolformer import CheckpointError, preflight
 from mmpoolformer.checkpoint import (
@@ -20,6 +21,7 @@ from mmpoolformer.checkpoint import (
     wrapper_of,
     write_weights,
 )
+from mmpoolformer.engine.checkpointing import find_resumable
 from mmpoolformer.engine.launch import (
     add_common_arguments,
     build_runner,
@@ -54,6 +56,12 @@ def parse_args() -> argparse.Namespace:
     return parser.parse_args()
 
 
+def was_restarted() -> bool:
+    """Return whether torchrun or Slurm started this run once more after it had died."""
+    names = ('TORCHELASTIC_RESTART_COUNT', 'SLURM_RESTART_COUNT')
+    return any(int(os.environ.get(name) or 0) > 0 for name in names)
+
+
 def apply_options(cfg, args: argparse.Namespace) -> None:
     """Write the options of this tool into ``cfg``."""
     if args.amp:
@@ -63,9 +71,33 @@ def apply_options(cfg, args: argparse.Namespace) -> None:
         if 'base_batch_size' not in cfg.get('auto_scale_lr', {}):
             fail(f'--auto-scale-lr: {args.config} has no auto_scale_lr.base_batch_size')
         cfg.auto_scale_lr.enable = True
+    if was_restarted():
+        args.resume = args.resume or 'auto'
     if args.resume:
         cfg.resume = True
         cfg.load_from = None if args.resume == 'auto' else args.resume
+
+
+def latest_checkpoint(work_dir: str) -> str | None:
+    """Return the newest whole checkpoint of a run, and say which newer ones are damaged.
+
+    Raises:
+        CheckpointError: If there are checkpoints, but none is whole.
+    """
+    found, passed_over = find_resumable(work_dir)
+    reasons = [f'{path}: {reason}' for path, reason in passed_over.items()]
+    if found:
+        for reason in reasons:
+            print_log(f'Passed over {reason}', logger='current', level=logging.WARNING)
+        return str(found)
+    if reasons:
+        listed = '\n  '.join(reasons)
+        raise CheckpointError(
+            f'--resume: no checkpoint in {work_dir} can be read:\n  {listed}\n'
+            'To start anew, leave --resume out.'
+        )
+    print_log(f'{work_dir} holds no checkpoint: training starts anew.', logger='current')
+    return None
 
 
 def refuse_unsafe(cfg) -> str | None:
@@ -84,7 +116,7 @@ def refuse_unsafe(cfg) -> str | None:
     if path:
         path = cfg.load_from = str(fetch(path))
     elif cfg.get('resume'):
-        path = find_latest_checkpoint(cfg.work_dir)
+        path = cfg.load_from = latest_checkpoint(cfg.work_dir)
     if not path:
         return None
     checkpoint = read_checkpoint(path)
@@ -136,5 +168,5 @@ def main() -> None:
 if __name__ == '__main__':
     try:
         main()
-    except KeyboardInterrupt:
-        stop(how_to_continue())
+    except KeyboardInterrupt as interrupt:
+        stop(how_to_continue(), interrupt)

@@ -229,5 +229,5 @@ def main() -> None:
 if __name__ == '__main__':
     try:
         main()
-    except KeyboardInterrupt:
-        stop('Interrupted.')
+    except KeyboardInterrupt as interrupt:
+        stop('Interrupted.', interrupt)

@@ -5,7 +5,8 @@ default_hooks = dict(
     timer=dict(type='IterTimerHook'),
     logger=dict(type='LoggerHook', interval=50),
     param_scheduler=dict(type='ParamSchedulerHook'),
-    checkpoint=dict(type='CheckpointHook', interval=1),
+    # Whole checkpoints or none: see engine/checkpointing.py.
+    checkpoint=dict(type='mmpoolformer.CheckpointHook', interval=1, save_best='auto'),
     sampler_seed=dict(type='DistSamplerSeedHook'),
     # Here, not in custom_hooks, which a config of yours would replace as a whole.
     operators=dict(type='mmpoolformer.OperatorsHook'),

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import errno
+import logging
 import os
 import pickle
 import re
+import signal
 import sys
 import time
 import traceback
@@ -22,6 +25,7 @@ from mmengine.model import is_model_wrapper
 
 from mmpoolformer import preflight
 from mmpoolformer.checkpoint import CheckpointError, distrust_checkpoints, trust_checkpoints
+from mmpoolformer.engine.checkpointing import SaveError
 from mmpoolformer.mmcv_operators import MissingOperatorError, how_to_mend_operators
 
 # Where launchers say which process this is: torchrun, Slurm, Open MPI.
@@ -161,11 +165,12 @@ def fail(message: str, code: int = 1) -> NoReturn:
     sys.exit(code)
 
 
-def stop(message: str) -> NoReturn:
-    """Exit after Ctrl-C with the status of an interrupted command."""
+def stop(message: str, interrupt: KeyboardInterrupt) -> NoReturn:
+    """Exit with the status of a command that a signal ended, 130 after Ctrl-C."""
     if _is_first():
         print(message, flush=True)
-    os._exit(130)  # Loader workers and loggers must not delay or garble the exit.
+    # Loader workers and loggers must not delay or garble the exit.
+    os._exit(128 + getattr(interrupt, 'number', signal.SIGINT))
 
 
 def _is_first() -> bool:
@@ -177,8 +182,15 @@ def plain_errors(config: str) -> Iterator[None]:
     """Turn a user's mistakes into one message; any other exception keeps its traceback."""
     try:
         yield
-    except (CheckpointError, MissingOperatorError) as error:
+    except (CheckpointError, MissingOperatorError, SaveError) as error:
         fail(f'{error}')
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            raise
+        fail(
+            f'{error.filename or "A file"} could not be written: {error.strerror}. Checkpoints '
+            'that were saved are whole: make room and continue with --resume.'
+        )
     except ImportError as error:
         if 'mmcv/_ext' not in str(error):
             raise
@@ -212,6 +224,7 @@ def build_runner(cfg: Config):
     except OSError as error:
         fail(f'--work-dir {cfg.work_dir} cannot be made: {error.strerror}')
     distrust_checkpoints()
+    logging.raiseExceptions = False  # A log that cannot be written is no reason to stop.
 
     backend = cfg.get('env_cfg', {}).get('dist_cfg', {}).get('backend')
     if cfg.launcher != 'none' and backend == 'gloo' and not torch.cuda.is_available():
@@ -272,6 +285,6 @@ def _config_mistake(error: BaseException) -> str | None:
         return f'{text.split(" registry. ")[0]} registry: is its `type` spelt correctly?'
     if isinstance(error, TypeError) and re.search(r'unexpected keyword|missing \d+ required', text):
         return f'{text}: is the key spelt correctly?'
-    if isinstance(error, ValueError) and Path(__file__).parent in frames[-1].parents:
+    if isinstance(error, ValueError) and Path(__file__).parents[1] in frames[-1].parents:
         return text
     return None

@@ -162,7 +162,8 @@ def test_slurm_command_lines(tmp_path, fake_srun):
     train = launch('slurm_train', 'part', 'my job', 'c.py', '--amp', cwd=tmp_path, **env)
     assert train.out.splitlines() == [
         *shlex.split('-p part "--job-name=my job" --gres=gpu:8 --ntasks=16 --ntasks-per-node=8'),
-        *shlex.split('--cpus-per-task=5 --kill-on-bad-exit=1 --time=1 --mem=2 python3 -u'),
+        *shlex.split('--cpus-per-task=5 --kill-on-bad-exit=1 --signal=USR1@120 --time=1 --mem=2'),
+        *shlex.split('python3 -u'),
         f'{ROOT}/tools/train.py',
         *shlex.split('c.py --launcher slurm --amp'),
     ]
@@ -178,14 +179,32 @@ def test_slurm_command_lines(tmp_path, fake_srun):
     ]
 
 
+def test_slurm_job_that_runs_out_of_time_is_queued_again(tmp_path):
+    folder = tmp_path / 'bin'
+    folder.mkdir()
+    for name, status in (('srun', 138), ('scontrol', 0)):
+        (folder / name).write_text(f'#!/bin/sh\necho {name} "$@" >> calls\nexit {status}\n')
+        (folder / name).chmod(0o755)
+    env = dict(PATH=f'{folder}:{os.environ["PATH"]}', SLURM_JOB_ID='77')
+    run = launch('slurm_train', 'part', 'job', 'c.py', cwd=tmp_path, **env)
+    assert run.code == 138
+    assert (tmp_path / 'calls').read_text().splitlines()[-1] == 'scontrol requeue 77'
+    (folder / 'srun').write_text('#!/bin/sh\nexit 1\n')
+    (tmp_path / 'calls').unlink()
+    assert launch('slurm_train', 'part', 'job', 'c.py', cwd=tmp_path, **env).code == 1
+    assert not (tmp_path / 'calls').exists()
+
+
 def test_torchrun_command_lines_of_two_machines(tmp_path, fake_srun):
     env = dict(PATH=fake_srun, PYTHON='fake_python', PORT='29501')
     env |= dict(NNODES='2', NODE_RANK='1', MASTER_ADDR='10.0.0.1')
     start = ['-m', 'torch.distributed.run', '--nnodes=2', '--node_rank=1', '--nproc_per_node=8']
     start += ['--master_addr=10.0.0.1', '--master_port=29501']
+    restarts = ['--max-restarts=2']
+    env |= dict(MAX_RESTARTS='2')
     train = launch('dist_train', 'c.py', 8, '--resume', 'my file.pth', cwd=tmp_path, **env)
     end = [f'{ROOT}/tools/train.py', 'c.py', '--launcher', 'pytorch', '--resume', 'my file.pth']
-    assert train.out.splitlines() == start + end
+    assert train.out.splitlines() == start + restarts + end
     test = launch('dist_test', 'c.py', 'w.pth', 8, '--out', 'o.pkl', cwd=tmp_path, **env)
     end = [f'{ROOT}/tools/test.py', 'c.py', 'w.pth', '--launcher', 'pytorch', '--out', 'o.pkl']
     assert test.out.splitlines() == start + end
