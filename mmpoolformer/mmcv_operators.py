@@ -171,18 +171,12 @@ def _as_float32(value: float) -> float:
     return float(np.float32(value))
 
 
+# What follows has the names and arguments by which mmcv.ops calls its compiled operators. Boxes are
+# (N, 4) corners x1, y1, x2, y2; with an offset of 1 the corner x2, y2 belongs to the box.
+
+
 def nms(boxes: Tensor, scores: Tensor, iou_threshold: float, offset: int) -> Tensor:
-    """Greedy non-maximum suppression.
-
-    Args:
-        boxes: ``(N, 4)`` corners x1, y1, x2, y2.
-        scores: ``(N,)``.
-        iou_threshold: Boxes that overlap a better one by more are dropped.
-        offset: 1 where the corner x2, y2 belongs to the box, else 0.
-
-    Returns:
-        Indices of the boxes that are kept, ``(M,)``, best first.
-    """
+    """Greedy non-maximum suppression: return the indices that are kept, best first, ``(M,)``."""
     boxes, scores = _widen(boxes), _widen(scores)
     if offset:
         boxes = boxes + boxes.new_tensor([0, 0, offset, offset])
@@ -204,18 +198,12 @@ def softnms(
 ) -> Tensor:
     """Soft non-maximum suppression (arXiv 1704.04503), on a CPU.
 
-    Args:
-        boxes: ``(N, 4)`` corners x1, y1, x2, y2.
-        scores: ``(N,)``.
-        dets: ``(N, 5)``, whose first M rows become the kept boxes with their new scores.
-        iou_threshold: Overlap from which on methods 0 and 1 lower a score.
-        sigma: Width of method 2's Gaussian.
-        min_score: Boxes whose score falls below it are dropped.
-        method: 0 sets scores to zero, 1 lowers them by the overlap, 2 by a Gaussian of it.
-        offset: 1 where the corner x2, y2 belongs to the box, else 0.
+    Method 0 sets the scores of boxes that overlap a better one by ``iou_threshold`` or more to 0, 1
+    lowers them by the overlap, 2 lowers all by a Gaussian of it. The first M rows of ``dets``,
+    ``(N, 5)``, become the boxes whose score stays at ``min_score`` or above, with that score.
 
     Returns:
-        Indices of the boxes that are kept, ``(M,)``, best first.
+        Indices of these boxes, ``(M,)``, best first.
     """
     corners, values = _widen(boxes.detach()).numpy(), _widen(scores.detach()).numpy()
     threshold, sigma, min_score = corners.dtype.type([iou_threshold, sigma, min_score])
@@ -262,23 +250,13 @@ def roi_align_forward(
     pool_mode: int,
     aligned: bool,
 ) -> None:
-    """Average features over regions (arXiv 1703.06870).
+    """Average ``input``, ``(B, C, H, W)``, over regions (RoIAlign, arXiv 1703.06870).
 
-    Args:
-        input: ``(B, C, H, W)``.
-        rois: ``(K, 5)``: index of the image, then the corners x1, y1, x2, y2.
-        output: ``(K, C, aligned_height, aligned_width)``, overwritten.
-        argmax_y: Not used by averages.
-        argmax_x: Not used by averages.
-        aligned_height: Rows per region.
-        aligned_width: Columns per region.
-        spatial_scale: Pixels of ``input`` per unit of ``rois``.
-        sampling_ratio: Samples per row and column of a cell, 0 for as many as it has pixels.
-        pool_mode: 1, for averages; there is no 0, for maxima.
-        aligned: Whether pixels are areas, not points, which moves samples by half a pixel.
+    ``rois`` are ``(K, 5)``: index of the image, then corners, in units of which ``input`` has
+    ``spatial_scale`` pixels. ``output``, ``(K, C, aligned_height, aligned_width)``, is overwritten.
 
     Raises:
-        MissingOperatorError: If ``pool_mode`` is 0.
+        MissingOperatorError: If ``pool_mode`` is 0, for maxima instead of averages.
     """
     if pool_mode == 0:
         raise MissingOperatorError(_explain("RoIAlign with pool_mode='max'", 'mmcv.ops.roi_align'))
@@ -331,13 +309,9 @@ def sigmoid_focal_loss_forward(
 ) -> None:
     """Focal loss of every class for itself (arXiv 1708.02002, equation 5).
 
-    Args:
-        input: Logits, ``(N, C)``.
-        target: Class of each row, ``(N,)``; C stands for background.
-        weight: Factor per class, ``(C,)``, or empty. Background has the factor 1.
-        output: ``(N, C)``, overwritten.
-        gamma: Exponent that lowers the loss of what is classified well.
-        alpha: Share of the positive class.
+    ``input`` are logits, ``(N, C)``; ``target`` is the class of each row, C for background;
+    ``weight`` is a factor per class, ``(C,)``, or empty, and 1 for background. ``output``,
+    ``(N, C)``, is overwritten.
     """
     for rows, logit, _, factor in _focal_chunks(input, target, weight, alpha):
         # The sigmoid of -z is 1 - p without its cancellation.

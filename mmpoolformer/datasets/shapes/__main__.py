@@ -16,6 +16,8 @@ from tqdm import tqdm
 
 from mmpoolformer.datasets.shapes import CLASSES, draw_preview, generate
 
+PROGRAM = 'python -m mmpoolformer.datasets.shapes'
+
 
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
@@ -26,6 +28,7 @@ class _Parser(argparse.ArgumentParser):
 def parse_args() -> argparse.Namespace:
     """Read the command line."""
     parser = _Parser(
+        prog=PROGRAM,
         description='Make Shapes, a synthetic data set for detection, segmentation and '
         'classification. If it is already there, nothing is done.',
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
@@ -68,7 +71,7 @@ def main() -> None:
 
 def fail(message: str, code: int) -> NoReturn:
     """End the process with one line on stderr."""
-    print(f'{Path(sys.argv[0]).name}: error: {message}', file=sys.stderr)
+    print(f'{PROGRAM}: error: {message}', file=sys.stderr)
     sys.exit(code)
 
 
