@@ -12,5 +12,8 @@ MODELS = Registry(
     'model', parent=MMENGINE_MODELS, scope='mmpoolformer', locations=['mmpoolformer.models']
 )
 HOOKS = Registry(
-    'hook', parent=MMENGINE_HOOKS, scope='mmpoolformer', locations=['mmpoolformer.engine.hooks']
+    'hook',
+    parent=MMENGINE_HOOKS,
+    scope='mmpoolformer',
+    locations=[f'mmpoolformer.engine.{file}' for file in ('checkpointing', 'hooks', 'seeding')],
 )

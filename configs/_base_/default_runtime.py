@@ -10,7 +10,7 @@ default_hooks = dict(
     sampler_seed=dict(type='DistSamplerSeedHook'),
     # Here, not in custom_hooks, which a config of yours would replace as a whole.
     operators=dict(type='mmpoolformer.OperatorsHook'),
-    epoch_seed=dict(type='mmpoolformer.EpochSeedHook'),
+    seed=dict(type='mmpoolformer.SeedHook'),
     interrupt=dict(type='mmpoolformer.InterruptHook'),
 )
 env_cfg = dict(

@@ -1,71 +1,24 @@
-"""Hooks: exact resuming, an interrupt that loses nothing, and mmcv's operators."""
+"""Hooks: an interrupt that loses nothing, and mmcv's operators."""
 
 from __future__ import annotations
 
 import os
-import random
 import signal
-from functools import partial
 from pathlib import Path
 
-import numpy as np
 import torch
 from mmengine.dist import (
     barrier,
     get_comm_device,
-    get_rank,
     get_world_size,
     is_main_process,
 )
 from mmengine.hooks import Hook
-from mmengine.runner import EpochBasedTrainLoop, Runner
+from mmengine.runner import Runner
 
 from mmpoolformer.engine.checkpointing import name_last_checkpoint, save_whole
 from mmpoolformer.mmcv_operators import describe_operators, refuse_missing_operators
 from mmpoolformer.registry import HOOKS
-
-
-def _seed_everything(*entropy: int) -> None:
-    seed = int(np.random.SeedSequence(entropy).generate_state(1)[0])
-    random.seed(seed)
-    np.random.seed(seed)
-    torch.manual_seed(seed)
-
-
-def _seed_worker(worker_id: int, seed: int, rank: int, epoch: int) -> None:
-    _seed_everything(seed, rank, epoch, 1 + worker_id)
-
-
-@HOOKS.register_module()
-class EpochSeedHook(Hook):
-    """Make the random state a function of seed, rank and epoch alone.
-
-    mmengine does not save the random state, so a resumed run draws other augmentations and other
-    stochastic depths than an uninterrupted one. With this hook both are the same, bit for bit, when
-    training stopped at the end of an epoch. It also gives the workers of a loader without
-    ``persistent_workers`` new augmentations in each epoch, where mmengine repeats the first's.
-
-    Training by iterations has no epochs: there the model's own randomness is seeded in every
-    iteration. A resumed run continues with the same images in the same order, but, since mmengine
-    skips those that were seen without loading them, with other random augmentations.
-    """
-
-    priority = 'VERY_HIGH'
-
-    def before_train_epoch(self, runner: Runner) -> None:
-        if not isinstance(runner.train_loop, EpochBasedTrainLoop):
-            return
-        rank, epoch = get_rank(), runner.epoch
-        _seed_everything(runner.seed, rank, epoch, 0)
-        loader = runner.train_dataloader
-        if loader.num_workers:
-            loader.worker_init_fn = partial(_seed_worker, seed=runner.seed, rank=rank, epoch=epoch)
-            # Persistent workers carry the state of earlier epochs: start new ones.
-            loader._iterator = None
-
-    def before_train_iter(self, runner: Runner, batch_idx, data_batch=None) -> None:
-        if not isinstance(runner.train_loop, EpochBasedTrainLoop):
-            _seed_everything(runner.seed, get_rank(), runner.iter, 0)
 
 
 class Interrupted(KeyboardInterrupt):

@@ -21,13 +21,15 @@ BY_ITERATIONS = """
 train_dataloader['dataset']['pipeline'] = [
     dict(type='LoadImageFromFile'),
     dict(type='LoadAnnotations'),
+    dict(type='RandomFlip', prob=0.5),
+    dict(type='PhotoMetricDistortion'),
     dict(type='PackSegInputs'),
 ]
 default_hooks['checkpoint'] = dict(interval=2)
 train_cfg = dict(max_iters=4, val_interval=2)
 """
 WORKERS = 'train_dataloader.update(num_workers=2, persistent_workers=True)\n'
-NO_SEED_HOOK = "default_hooks['epoch_seed'] = dict(type='EmptyCacheHook', _delete_=True)\n"
+NO_SEED_HOOK = "default_hooks['seed'] = dict(type='EmptyCacheHook', _delete_=True)\n"
 PRESS = '''
 import os, signal, time
 from pathlib import Path
@@ -119,6 +121,19 @@ def test_resumed_equals_uninterrupted(train, tiny, tmp_path, workers):
     assert compare(tmp_path / 'straight/epoch_3.pth', tmp_path / 'straight/epoch_4.pth') != []
 
 
+def test_number_and_life_of_workers_change_nothing(train, tiny, tmp_path):
+    """Nor do other images: each has a random state of its own."""
+    kinds = {
+        'none': '',
+        'one': 'train_dataloader.update(num_workers=1, persistent_workers=False)\n',
+        'two_that_live_on': WORKERS,
+    }
+    for name, workers in kinds.items():
+        train(tiny(extra=RANDOM + workers, name=name), name)
+    for name in list(kinds)[1:]:
+        assert compare(tmp_path / 'none/epoch_2.pth', tmp_path / name / 'epoch_2.pth') == []
+
+
 @pytest.mark.parametrize('workers', ['', WORKERS], ids=['0', '2'])
 def test_without_the_hook_they_differ(train, tiny, tmp_path, workers):
     config = tiny(extra=RANDOM + workers + NO_SEED_HOOK)
@@ -128,9 +143,10 @@ def test_without_the_hook_they_differ(train, tiny, tmp_path, workers):
     assert any(key.startswith('state_dict.backbone') for key in found)
 
 
-def test_by_iterations(train, tiny, tmp_path):
-    """Without random augmentation: the order of the images and stochastic depth are the same."""
-    config = tiny('segmentation', extra=BY_ITERATIONS)
+@pytest.mark.parametrize('workers', ['', WORKERS], ids=['0', '2'])
+def test_by_iterations(train, tiny, tmp_path, workers):
+    """The images, their augmentation and stochastic depth go on where they were."""
+    config = tiny('segmentation', extra=BY_ITERATIONS + workers)
     train(config, 'straight', epochs=None)
     train(config, 'resumed', '--resume', tmp_path / 'straight/iter_2.pth', epochs=None)
     assert compare(tmp_path / 'straight/iter_4.pth', tmp_path / 'resumed/iter_4.pth') == []
