@@ -1,115 +1,111 @@
-"""A model with its input, ready to be run again and again."""
-
-from __future__ import annotations
+"""What is measured: the entries of a table, what they have in common, and a model at work."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from benchmarks.settings import Candidate, Setting
+DTYPES = {name: getattr(torch, name) for name in ('float32', 'bfloat16', 'float16')}
+# A training step goes back from this times the magnitude of each map. Sums of squares are constant
+# behind a norm, so their gradients are just rounding; those of a mean are too small for float16.
+_GRADIENT = 2e-3
 
-# A training step goes back from this times the magnitude of each map: the gradient of 0.001 times
-# the sum of y |y|. Sums of squares are constant behind a norm, and their gradients just rounding;
-# of a mean, float16 would lose the gradients of large maps.
-GRADIENT = 2e-3
+
+class Setting(NamedTuple):
+    """What all entries of a table have in common."""
+
+    model: str
+    shape: tuple[int, int, int]  # Images, height and width in pixels.
+    mode: str = 'inference'  # Or 'training', a step of forward and backward pass.
+    dtype: str = 'float32'
+    amp: bool = False  # Whether weights stay in float32 and autocast brings the other type.
+    device: str = 'cpu'
+    seconds: float = 7.0  # How long each entry is timed, over all rounds.
+    rounds: int = 5
+    memory: bool = True  # Whether peak memory is measured.
+
+    @property
+    def title(self) -> str:
+        shape = 'x'.join(map(str, self.shape))
+        dtype = f'autocast to {self.dtype}' if self.amp else self.dtype
+        return f'{self.model}, {self.mode}, {shape}, {dtype}, {self.device}'
+
+
+class Entry(NamedTuple):
+    """A row of a table: which code runs the model, and how."""
+
+    source: str  # 'ours' or the package it is from.
+    fused: str = ''  # Implementation of our operations.
+    channels_last: bool = False  # Whether weights and images have that format from the start.
+    compiled: bool = False
+
+    @property
+    def name(self) -> str:
+        flags = ('channels-last' * self.channels_last, 'compiled' * self.compiled)
+        return ' '.join(filter(None, (self.source, self.fused, *flags)))
 
 
 @dataclass
 class Workload:
-    """One entry at work.
+    """An entry at work, on random images ``(B, 3, H, W)`` that are the same each time."""
 
-    Args:
-        module: Holds the parameters.
-        images: ``(B, 3, H, W)``.
-        setting: Mode and types.
-        maps: Images to the feature maps that all entries must agree on.
-        names: Names of parameters in ``module`` by ours; those left out have the same.
-        forward: What an inference iteration computes; by default the maps.
-        loss: What a training iteration goes back from; by default a sum over the maps.
-    """
-
-    module: nn.Module
-    images: Tensor
+    module: nn.Module  # It gets the device, type, format and mode to be measured in.
+    entry: Entry
     setting: Setting
-    maps: Callable[[Tensor], Sequence[Tensor]]
-    names: Mapping[str, str] = field(default_factory=dict)
-    forward: Callable[[], object] | None = None
-    loss: Callable[[], Tensor] | None = None
+    maps: Callable[[Tensor], Sequence[Tensor]]  # All entries must agree on these.
+    # What is timed: returns any output or, in training mode, the loss. By default the maps are
+    # computed and, in training mode, gone back from.
+    step: Callable[[Tensor], object] | None = None
+    # Gives a mapping by names of the module our names.
+    to_ours: Callable[[Mapping[str, Tensor]], dict[str, Tensor]] = dict
 
-    def iterate(self) -> object:
-        """Do what is timed, once."""
-        if not self.setting.trains:
-            with torch.inference_mode(), self.setting.autocast():
-                return self.forward() if self.forward else self.maps(self.images)
-        if self.loss is None:
-            return self.compute()
-        self.release()
-        with self.setting.autocast():
-            loss = self.loss()
-        loss.backward()
-        return loss.detach()
+    def __post_init__(self) -> None:
+        layout = torch.channels_last if self.entry.channels_last else torch.preserve_format
+        device, dtype = self.setting.device, DTYPES[self.setting.dtype]
+        kept = torch.float32 if self.setting.amp else dtype
+        self.trains = self.setting.mode == 'training'
+        self.module.to(device, kept, memory_format=layout)
+        self.module.train(self.trains)  # mmpretrain's returns nothing, so there is no chain here.
+        batch, height, width = self.setting.shape
+        images = torch.randn(batch, 3, height, width, generator=torch.Generator().manual_seed(1))
+        self.images = images.to(device, kept, memory_format=layout)
+        self.autocast = torch.autocast(self.images.device.type, dtype, enabled=self.setting.amp)
+
+    def forward(self, function: Callable[[Tensor], object]):
+        """Return what ``function`` makes of the images in the mode and types of the setting."""
+        self.module.zero_grad()
+        with torch.inference_mode(not self.trains), self.autocast:
+            return function(self.images)
 
     def compute(self) -> list[Tensor]:
         """Return the maps; in training mode, leave their gradients in the parameters, too."""
-        if not self.setting.trains:
-            with torch.inference_mode(), self.setting.autocast():
-                return list(self.maps(self.images))
-        self.release()
-        with self.setting.autocast():
-            maps = self.maps(self.images)
-        torch.autograd.backward(maps, [GRADIENT * m.detach().abs() for m in maps])
+        maps = self.forward(self.maps)
+        if self.trains:
+            torch.autograd.backward(maps, [_GRADIENT * m.detach().abs() for m in maps])
         return [m.detach() for m in maps]
 
-    def gradients(self) -> dict[str, Tensor]:
-        """Return the gradients that are there, under our names."""
-        ours = {theirs: name for name, theirs in self.names.items()}
-        return {
-            ours.get(name, name): parameter.grad
-            for name, parameter in self.module.named_parameters()
-            if parameter.grad is not None
-        }
-
-    def release(self) -> None:
-        """Free the gradients."""
-        self.module.zero_grad(set_to_none=True)
+    def iterate(self) -> None:
+        """Do what is timed, once."""
+        output = self.forward(self.step) if self.step else self.compute()
+        if self.step and self.trains:
+            output.backward()
 
     @property
     def nbytes(self) -> int:
         """Bytes of weights and images."""
         tensors = [*self.module.parameters(), *self.module.buffers(), self.images]
-        return sum(t.numel() * t.element_size() for t in tensors)
+        return sum(tensor.nbytes for tensor in tensors)
 
 
-def random_images(setting: Setting) -> Tensor:
-    """Return the images of a setting, the same each time."""
-    batch, height, width = setting.shape
-    generator = torch.Generator().manual_seed(1)
-    return torch.randn(batch, 3, height, width, generator=generator)
-
-
-def place(module: nn.Module, candidate: Candidate, setting: Setting) -> Tensor:
-    """Give a module the device, type, format and mode it is measured in; return its images."""
-    layout = torch.channels_last if candidate.channels_last else torch.preserve_format
-    module.to(setting.device, setting.weight_dtype, memory_format=layout)
-    module.train(setting.trains)  # mmpretrain's returns nothing, so there is no chain here.
-    images = random_images(setting).to(setting.device, setting.weight_dtype)
-    return images.to(memory_format=layout)
+Build = Callable[[Entry, Setting], Workload]
 
 
 def randomise(module: nn.Module) -> None:
     """Make every parameter count: a branch scaled by 1e-5 would hide what it computes."""
-    generator = torch.Generator().manual_seed(0)
-    for name, parameter in module.named_parameters():
-        if not parameter.requires_grad:
-            continue
-        if '_scale' in name:
-            nn.init.uniform_(parameter, 0.2, 0.8, generator=generator)
-        elif 'norm' in name and name.endswith('weight'):
-            nn.init.uniform_(parameter, 0.5, 1.5, generator=generator)
-        elif name.endswith('bias'):
-            nn.init.normal_(parameter, std=0.1, generator=generator)
-        elif parameter.ndim > 1:
-            spread = parameter[0].numel() ** -0.5  # Keeps the variance.
-            nn.init.normal_(parameter, std=spread, generator=generator)
+    for parameter in module.parameters():
+        if parameter.requires_grad and parameter.ndim > 1:
+            nn.init.normal_(parameter, std=parameter[0].numel() ** -0.5)  # Keeps the variance.
+        elif parameter.requires_grad:
+            nn.init.uniform_(parameter, -1, 1)

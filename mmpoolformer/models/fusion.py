@@ -1,4 +1,8 @@
-"""When the two halves of a block run as one operation each: see mmpoolformer/ops."""
+"""When the two halves of a block run as one operation each: see mmpoolformer/ops.
+
+With ``fused='auto'`` that is on a CPU, for maps that are not small. Nobody has run the kernels on a
+GPU yet, so there the modules run.
+"""
 
 from __future__ import annotations
 
@@ -9,25 +13,28 @@ from torch.nn.modules import module as torch_module
 
 from mmpoolformer.models.layers import ChannelLayerNorm, ChannelMLP, Scale, StarReLU
 from mmpoolformer.models.token_mixers import Pooling
-from mmpoolformer.ops import channel_mlp, pool_mixer
+from mmpoolformer.ops import MLPParameters, PoolParameters, channel_mlp, pool_mixer
 from mmpoolformer.ops.dispatch import choose
 
 
 def mix_tokens(block: nn.Module, x: Tensor) -> Tensor | None:
     """Return the first half of ``block`` from one operation, ``None`` if there is none for it."""
-    if choose(block.fused, x) == 'reference':
+    if (implementation := choose(block.fused, x)) == 'reference':
         return None
-    norm, mixer = block.norm1, block.token_mixer
-    parts = (norm, mixer, block.layer_scale1, block.res_scale1, block.drop_path)
-    if type(mixer) is not Pooling or not _has_one_group(norm) or not _can_fuse(block, parts):
+    norm, mixer, scales = block.norm1, block.token_mixer, (block.layer_scale1, block.res_scale1)
+    if type(mixer) is not Pooling or not _has_one_group(norm):
         return None
-    return pool_mixer(
-        *(x, norm.weight, norm.bias, _scale(block.layer_scale1), _scale(block.res_scale1)),
-        _drop_factor(block.drop_path, x),
-        pool_size=mixer.pool.kernel_size,
-        eps=norm.eps,
-        fused=block.fused,
+    if not _can_fuse(block, scales, (norm, mixer, *mixer.children())):
+        return None
+    parameters = PoolParameters(
+        norm_weight=norm.weight,
+        norm_bias=norm.bias,
+        layer_scale=_scale(block.layer_scale1),
+        res_scale=_scale(block.res_scale1),
+        drop_factor=_drop_factor(block.drop_path, x),
     )
+    size = mixer.pool.kernel_size
+    return pool_mixer(x, parameters, pool_size=size, eps=norm.eps, fused=implementation)
 
 
 def mix_channels(block: nn.Module, x: Tensor, inplace: bool) -> Tensor | None:
@@ -35,38 +42,49 @@ def mix_channels(block: nn.Module, x: Tensor, inplace: bool) -> Tensor | None:
 
     With ``inplace``, ``x`` may be overwritten where nothing needs a gradient.
     """
-    if choose(block.fused, x) == 'reference':
+    if (implementation := choose(block.fused, x)) == 'reference':
         return None
-    norm, mlp = block.norm2, block.mlp
-    parts = (norm, block.layer_scale2, block.res_scale2, block.drop_path)
-    per_position = type(norm) is ChannelLayerNorm
-    if (
-        not (per_position or _has_one_group(norm))
-        or not _is_plain_mlp(mlp)
-        or not _can_fuse(block, (*parts, mlp, *mlp.children()))
-    ):
+    norm, mlp, scales = block.norm2, block.mlp, (block.layer_scale2, block.res_scale2)
+    per_position = type(norm) is ChannelLayerNorm and norm.elementwise_affine
+    if not (per_position or _has_one_group(norm)) or not _is_plain_mlp(mlp):
+        return None
+    if not _can_fuse(block, scales, (norm, mlp, *mlp.children())):
         return None
     star = type(mlp.act) is StarReLU
+    parameters = MLPParameters(
+        norm_weight=norm.weight,
+        norm_bias=norm.bias,
+        fc1_weight=mlp.fc1.weight.flatten(1),
+        fc1_bias=mlp.fc1.bias,
+        fc2_weight=mlp.fc2.weight.flatten(1),
+        fc2_bias=mlp.fc2.bias,
+        layer_scale=_scale(block.layer_scale2),
+        res_scale=_scale(block.res_scale2),
+        drop_factor=_drop_factor(block.drop_path, x),
+        act_scale=mlp.act.scale if star else None,
+        act_bias=mlp.act.bias if star else None,
+    )
     return channel_mlp(
-        *(x, norm.weight, norm.bias),
-        *(mlp.fc1.weight.flatten(1), mlp.fc1.bias, mlp.fc2.weight.flatten(1), mlp.fc2.bias),
-        *(_scale(block.layer_scale2), _scale(block.res_scale2), _drop_factor(block.drop_path, x)),
-        *((mlp.act.scale, mlp.act.bias) if star else (None, None)),
+        x,
+        parameters,
         act='star_relu' if star else 'gelu',
         per_position=per_position,
         eps=norm.eps,
         inplace=inplace,
-        fused=block.fused,
+        fused=implementation,
     )
 
 
-def _can_fuse(block: nn.Module, parts: tuple[nn.Module, ...]) -> bool:
-    """Return whether nothing but the block's own code has a part in what ``parts`` compute."""
+def _can_fuse(
+    block: nn.Module, scales: tuple[nn.Module, ...], parts: tuple[nn.Module, ...]
+) -> bool:
+    """Return whether nothing but the block's own code has a part in what its parts compute."""
     return (
         block.residual
         and type(block.drop_path) in (DropPath, nn.Identity)
-        and not (torch_module._global_forward_hooks or torch_module._global_forward_pre_hooks)
-        and not any(_is_hooked(part) for part in parts)
+        and all(type(scale) in (Scale, nn.Identity) for scale in scales)
+        and not torch_module._has_any_global_hook()
+        and not any(_is_hooked(part) for part in (*parts, *scales, block.drop_path))
     )
 
 
@@ -81,7 +99,7 @@ def _is_hooked(module: nn.Module) -> bool:
 
 
 def _has_one_group(norm: nn.Module) -> bool:
-    return type(norm) is nn.GroupNorm and norm.num_groups == 1
+    return type(norm) is nn.GroupNorm and norm.num_groups == 1 and norm.affine
 
 
 def _is_plain_mlp(mlp: nn.Module) -> bool:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import functools
+import importlib
 import importlib.util
+import warnings
 
 import torch
 from torch import Tensor
@@ -12,6 +14,10 @@ IMPLEMENTATIONS = ('auto', 'reference', 'torch', 'triton')
 
 # Numbers in a map below which the calls of an operation take longer on a CPU than it saves.
 SMALL = 2**16
+
+# Where tests/ops/test_triton.py has passed on a GPU: pairs of its compute capability and Triton's
+# version, such as ((9, 0), (3, 6)). On CUDA 'auto' takes the kernels nowhere else.
+PROVEN: frozenset[tuple[tuple[int, int], tuple[int, int]]] = frozenset()
 
 
 def check_name(fused: str) -> str:
@@ -33,18 +39,16 @@ def choose(fused: str, x: Tensor) -> str:
 
     Raises:
         RuntimeError: If an implementation is named that cannot run on the device of ``x``.
+        ValueError: If ``fused`` is none of :data:`IMPLEMENTATIONS`.
     """
-    if fused == 'reference' or is_transformed() or not x.numel():
+    if check_name(fused) == 'reference' or is_transformed() or not x.numel():
         return 'reference'
     if fused == 'auto':
         if x.device.type == 'cuda':
-            return 'triton' if _has_triton() else 'torch'
+            return 'triton' if _is_proven(x.device) else 'reference'
         return 'torch' if x.device.type == 'cpu' and x.numel() >= SMALL else 'reference'
-    if fused == 'triton' and not (_has_triton() and (x.is_cuda or _interprets())):
-        reason = 'Triton is not installed' if not _has_triton() else f'x is on {x.device}'
-        raise RuntimeError(
-            f"fused='triton' runs on CUDA devices only, and {reason}: take 'auto' or 'torch'"
-        )
+    if fused == 'triton' and (problem := _triton_problem(x.device)):
+        raise RuntimeError(f"fused='triton' {problem}: take 'auto' or 'torch'")
     return fused
 
 
@@ -57,13 +61,43 @@ def is_transformed() -> bool:
     )
 
 
+def _is_proven(device: torch.device) -> bool:
+    """Return whether :data:`PROVEN` has this GPU with this Triton, and warn if Triton is broken."""
+    capability = None if torch.version.hip else torch.cuda.get_device_capability(device)
+    versions = {version for proven, version in PROVEN if proven == capability}
+    if not versions:
+        return False
+    if problem := _triton_problem(device):
+        _warn_once(f"plain modules run instead of fused operations: fused='triton' {problem}")
+        return False
+    return _triton_version() in versions
+
+
 @functools.cache
-def _has_triton() -> bool:
-    return importlib.util.find_spec('triton') is not None
+def _triton_problem(device: torch.device) -> str | None:
+    """Return why the Triton kernels cannot run on ``device``, ``None`` if they can."""
+    if importlib.util.find_spec('triton') is None:
+        return 'needs Triton, which is not installed'
+    try:
+        if _triton_version() < (3, 4):  # Older ones cannot keep what they tuned.
+            return 'needs Triton 3.4 or newer, which comes with PyTorch 2.8'
+        for operation in ('channel_mlp', 'pool_mixer'):
+            importlib.import_module(f'mmpoolformer.ops.{operation}.triton_impl')
+        statistics = importlib.import_module('mmpoolformer.ops.triton_statistics')
+        if device.type != 'cuda' and not statistics.INTERPRETED:
+            return f'runs on CUDA devices only, and x is on {device}'
+        # One kernel shows whether Triton finds its compiler and the driver.
+        statistics.part_statistics(torch.zeros(1, 1, 1, 1, device=device))
+    except Exception as error:  # A broken Triton may raise anything.
+        return f'cannot run here ({type(error).__name__}: {error})'
+    return None
 
 
-def _interprets() -> bool:
-    """Return whether Triton's interpreter runs kernels on the CPU, as it does in tests."""
-    from triton import knobs
+def _triton_version() -> tuple[int, int]:
+    major, minor, *_ = importlib.import_module('triton').__version__.split('.')
+    return int(major), int(minor)
 
-    return knobs.runtime.interpret
+
+@functools.cache
+def _warn_once(message: str) -> None:
+    warnings.warn(message, stacklevel=2)

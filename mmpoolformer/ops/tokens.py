@@ -1,8 +1,8 @@
-"""What the PyTorch implementations share: layout, statistics, matrix products, chunks."""
+"""What the PyTorch implementations share: layout, chunks, statistics, products, gradients."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import torch
 from torch import Tensor
@@ -126,14 +126,33 @@ def _outer_by_onednn(a: Tensor, b: Tensor) -> Tensor:
         # The weight gradient of a 1x1 convolution: it reads both as they are.
         a_map, b_map = (rows[None, None].permute(0, 3, 1, 2) for rows in (a, b))
         _, product, _ = torch.ops.aten.convolution_backward(
-            *(a_map, b_map, a.new_empty(*widths, 1, 1), None),
-            *([1, 1], [0, 0], [1, 1], False, [0, 0], 1, [False, True, False]),
+            a_map,
+            b_map,
+            a.new_empty(*widths, 1, 1),
+            bias_sizes=None,
+            stride=[1, 1],
+            padding=[0, 0],
+            dilation=[1, 1],
+            transposed=False,
+            output_padding=[0, 0],
+            groups=1,
+            output_mask=[False, True, False],
         )
         return product[:, :, 0, 0]
     # A linear layer with columns as its rows; it needs a copy, of the smaller one.
     if widths[0] <= widths[1]:
         return linear(a.T.contiguous(), b.T)
     return linear(b.T.contiguous(), a.T).T.contiguous()
+
+
+def needed_gradients(
+    grads: Sequence[Tensor | None], parameters: Sequence[Tensor | None], needed: Sequence[bool]
+) -> list[Tensor | None]:
+    """Return each gradient in its parameter's type and shape, ``None`` where none is needed."""
+    return [
+        grad.to(parameter.dtype).view_as(parameter) if need and grad is not None else None
+        for grad, parameter, need in zip(grads, parameters, needed, strict=True)
+    ]
 
 
 def _has_onednn(x: Tensor) -> bool:

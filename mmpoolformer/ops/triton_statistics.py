@@ -14,23 +14,17 @@ import torch
 import triton
 import triton.language as tl
 from torch import Tensor
-from triton import knobs
 
 # Most parts of a sample: enough programs for one image, few enough that joining them is cheap.
-MOST_PARTS = 256
+MOST_PARTS = tl.constexpr(256)
 _BLOCK = 4096
 
 
 class Parts(NamedTuple):
-    """Statistics of the parts of each sample.
+    """Statistics of the parts of each sample."""
 
-    Attributes:
-        values: ``(B, 2, MOST_PARTS)``, fp32: mean, and sum of squared distances from it.
-        length: Numbers in a part; the last one of a sample may have fewer.
-    """
-
-    values: Tensor
-    length: int
+    values: Tensor  # (B, 2, MOST_PARTS), fp32: mean, and sum of squared distances from it.
+    length: int  # Numbers in a part; the last one of a sample may have fewer.
 
 
 def part_statistics(x: Tensor) -> Parts:
@@ -43,15 +37,15 @@ def part_statistics(x: Tensor) -> Parts:
     """
     size = x[0].numel()
     blocks = triton.cdiv(size, _BLOCK)
-    length = triton.cdiv(blocks, min(MOST_PARTS, triton.cdiv(blocks, 2))) * _BLOCK
-    values = torch.empty((len(x), 2, MOST_PARTS), dtype=torch.float32, device=x.device)
+    length = triton.cdiv(blocks, min(MOST_PARTS.value, triton.cdiv(blocks, 2))) * _BLOCK
+    values = torch.empty((len(x), 2, MOST_PARTS.value), dtype=torch.float32, device=x.device)
     grid = (triton.cdiv(size, length), len(x))
-    _reduce_part[grid](x, values, size, length, most=MOST_PARTS, block=_BLOCK, num_warps=8)
+    _reduce_part[grid](x, values, size, length, block=_BLOCK, num_warps=8)
     return Parts(values, length)
 
 
 @triton.jit
-def _reduce_part(x, values, size, length, most: tl.constexpr, block: tl.constexpr):
+def _reduce_part(x, values, size, length, block: tl.constexpr):
     """Run Welford's update in each lane, then join the lanes."""
     part, sample = tl.program_id(0), tl.program_id(1)
     x += sample.to(tl.int64) * size
@@ -69,21 +63,21 @@ def _reduce_part(x, values, size, length, most: tl.constexpr, block: tl.constexp
         count += tl.where(inside, 1.0, 0.0)
     _, centre = _join(count, mean, lanes)
     squares = tl.sum(squares + count * (mean - centre) * (mean - centre), axis=0)
-    values += sample * 2 * most + part
+    values += sample * 2 * MOST_PARTS + part
     tl.store(values, centre)
-    tl.store(values + most, squares)
+    tl.store(values + MOST_PARTS, squares)
 
 
 @triton.jit
-def join_parts(values, sample, size, length, eps, most: tl.constexpr):
+def join_parts(values, sample, size, length, eps):
     """Return mean and ``1 / sqrt(variance + eps)`` of a sample of ``size`` numbers."""
-    part = tl.arange(0, most)
+    part = tl.arange(0, MOST_PARTS)
     count = tl.minimum(size - part.to(tl.int64) * length, length)
     inside = count > 0
     count = tl.where(inside, count, 0).to(tl.float32)
-    values += sample * 2 * most + part
+    values += sample * 2 * MOST_PARTS + part
     means = tl.load(values, mask=inside, other=0.0)
-    squares = tl.load(values + most, mask=inside, other=0.0)
+    squares = tl.load(values + MOST_PARTS, mask=inside, other=0.0)
     total, mean = _join(count, means, part)
     squares = tl.sum(squares + count * (means - mean) * (means - mean), axis=0)
     return mean, 1.0 / tl.sqrt_rn(squares / total + eps)
@@ -98,14 +92,17 @@ def _join(count, means, index):
     return total, first + tl.sum(count * (means - first), axis=0) / total
 
 
+# Under TRITON_INTERPRET=1 Triton makes no JITFunction: NumPy then runs the kernels on the CPU.
+INTERPRETED = not isinstance(_reduce_part, triton.JITFunction)
+
+
 def tuned(configs: list[triton.Config], key: list[str]) -> Callable:
     """Decorate a kernel that is tuned once per ``key`` and machine; the interpreter never tunes.
 
     Only kernels without sums over programs or lanes are tuned: another tile would add in another
     order, and two runs would differ.
     """
-    if knobs.runtime.interpret:
-        configs = configs[:1]
+    configs = configs[:1] if INTERPRETED else configs
     return triton.autotune(configs, key=key, cache_results=True)
 
 

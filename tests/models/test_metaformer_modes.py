@@ -12,7 +12,7 @@ from torch._dynamo.testing import CompileCounter
 from torch.distributed.fsdp import fully_shard
 from torch.distributed.tensor import DTensor
 
-from mmpoolformer import ARCHS, create_backbone
+from mmpoolformer import ARCHS, create_model
 from mmpoolformer.models.metaformer import MetaFormerBlock
 
 BN = {'type': 'BN', 'requires_grad': True}
@@ -62,7 +62,7 @@ def test_frozen_stages_survive_train(small, frozen_stages, out_indices):
 @pytest.mark.parametrize('name', ARCHS)
 def test_frozen_stages_of_every_row(name):
     with torch.device('meta'):
-        model = create_backbone(name, frozen_stages=2, drop_path_rate=ARCHS[name].drop_path_rate)
+        model = create_model(name, frozen_stages=2, drop_path_rate=ARCHS[name].drop_path_rate)
     assert_frozen(model.train(), 2)
 
 

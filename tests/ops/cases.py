@@ -6,6 +6,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from mmpoolformer.ops import MLPParameters, PoolParameters
+
 LAYOUTS = ('contiguous', 'channels_last', 'strided')
 
 
@@ -64,13 +66,19 @@ def _finish(values: dict, dtype: torch.dtype, layout: str, parts: str) -> dict:
     return {**values, 'x': lay_out(values['x'], layout)}
 
 
+def pack(values: dict) -> tuple[Tensor, PoolParameters | MLPParameters]:
+    """Return the tensors as an operation takes them: the input, and all parameters."""
+    kind = MLPParameters if 'fc1_weight' in values else PoolParameters
+    return values['x'], kind(**{name: v for name, v in values.items() if name != 'x'})
+
+
 def run(operation, values: dict, **options) -> dict[str, Tensor]:
     """Return the output as ``'y'`` and the gradient of every tensor by its name, in fp64."""
     leaves = {
         name: None if value is None else value.detach().requires_grad_(name != 'drop_factor')
         for name, value in values.items()
     }
-    y = operation(**leaves, **options)
+    y = operation(*pack(leaves), **options)
     weights = torch.randn(y.shape, generator=torch.Generator().manual_seed(1)).to(y)
     wanted = [name for name, leaf in leaves.items() if leaf is not None and leaf.requires_grad]
     found = torch.autograd.grad(y, [leaves[name] for name in wanted], weights, allow_unused=True)
@@ -100,32 +108,32 @@ def scale_of(value: Tensor) -> float:
     return max(float(value.abs().max()), 0.1)
 
 
-def _branch(x, branch, layer_scale, res_scale, drop_factor):
-    if layer_scale is not None:
-        branch = branch * layer_scale[:, None, None]
-    if drop_factor is not None:
-        branch = branch * drop_factor[:, None, None, None]
-    return (x if res_scale is None else x * res_scale[:, None, None]) + branch
+def _add(x: Tensor, branch: Tensor, p: PoolParameters | MLPParameters) -> Tensor:
+    if p.layer_scale is not None:
+        branch = branch * p.layer_scale[:, None, None]
+    if p.drop_factor is not None:
+        branch = branch * p.drop_factor[:, None, None, None]
+    return (x if p.res_scale is None else x * p.res_scale[:, None, None]) + branch
 
 
-def plain_pool_mixer(x, norm_weight, norm_bias, layer_scale, res_scale, drop_factor, pool_size):
+def plain_pool_mixer(x: Tensor, p: PoolParameters, pool_size: int) -> Tensor:
     """The modules of a block, one after the other, in the type of ``x``."""
-    normed = F.group_norm(x, 1, norm_weight, norm_bias, 1e-5)
+    normed = F.group_norm(x, 1, p.norm_weight, p.norm_bias, 1e-5)
     pooled = F.avg_pool2d(normed, pool_size, 1, pool_size // 2, count_include_pad=False)
-    return _branch(x, pooled - normed, layer_scale, res_scale, drop_factor)
+    return _add(x, pooled - normed, p)
 
 
-def plain_channel_mlp(
-    x, norm_weight, norm_bias, fc1_weight, fc1_bias, fc2_weight, fc2_bias, layer_scale, res_scale,
-    drop_factor, act_scale, act_bias, act, per_position,
-):  # fmt: skip
+def plain_channel_mlp(x: Tensor, p: MLPParameters, act: str, per_position: bool) -> Tensor:
     """The modules of a block, one after the other, in the type of ``x``."""
     if per_position:
-        normed = F.layer_norm(x.movedim(1, 3), norm_weight.shape, norm_weight, norm_bias, 1e-5)
+        channels = p.norm_weight.shape
+        normed = F.layer_norm(x.movedim(1, 3), channels, p.norm_weight, p.norm_bias, 1e-5)
         normed = normed.movedim(3, 1)
     else:
-        normed = F.group_norm(x, 1, norm_weight, norm_bias, 1e-5)
-    hidden = F.conv2d(normed, fc1_weight[..., None, None], fc1_bias)
-    hidden = F.gelu(hidden) if act == 'gelu' else act_scale * F.relu(hidden).square() + act_bias
-    branch = F.conv2d(hidden, fc2_weight[..., None, None], fc2_bias)
-    return _branch(x, branch, layer_scale, res_scale, drop_factor)
+        normed = F.group_norm(x, 1, p.norm_weight, p.norm_bias, 1e-5)
+    hidden = F.conv2d(normed, p.fc1_weight[..., None, None], p.fc1_bias)
+    activated = F.gelu(hidden)
+    if act == 'star_relu':
+        activated = p.act_scale * F.relu(hidden).square() + p.act_bias
+    branch = F.conv2d(activated, p.fc2_weight[..., None, None], p.fc2_bias)
+    return _add(x, branch, p)

@@ -9,6 +9,7 @@ from cases import (
     errors,
     lay_out,
     mlp_case,
+    pack,
     plain_channel_mlp,
     plain_pool_mixer,
     pool_case,
@@ -16,8 +17,7 @@ from cases import (
     truth,
 )
 
-from mmpoolformer import ops
-from mmpoolformer.ops import channel_mlp, dispatch, pool_mixer, tokens
+from mmpoolformer.ops import PoolParameters, channel_mlp, pool_mixer, tokens
 
 SHAPES = [(2, 3, 1, 1), (2, 5, 1, 7), (3, 8, 5, 3), (2, 20, 33, 17), (1, 128, 36, 33)]
 PARTS = ['', 'b', 'bs', 'bsrd']
@@ -98,8 +98,8 @@ def test_autocast_multiplies_in_its_type_and_returns_the_wider(parts):
     values = mlp_case((2, 20, 33, 17), parts=parts)
     options = dict(act='gelu', per_position=False)
     with torch.autocast('cpu', torch.bfloat16):
-        y = channel_mlp(**values, fused='torch', **options)
-        mixed = pool_mixer(**pool_case((2, 20, 33, 17)), fused='torch')
+        y = channel_mlp(*pack(values), fused='torch', **options)
+        mixed = pool_mixer(*pack(pool_case((2, 20, 33, 17))), fused='torch')
         actual = run(channel_mlp, values, fused='torch', **options)
         plain = run(plain_channel_mlp, values, **options)
     assert y.dtype == mixed.dtype == torch.float32
@@ -117,7 +117,7 @@ def test_gradients_are_those_of_finite_differences(parts):
 
         def function(*tensors, operation=operation, values=values, names=names):
             given = {**values, **dict(zip(names, tensors, strict=True))}
-            return operation(**given, fused='torch')
+            return operation(*pack(given), fused='torch')
 
         assert torch.autograd.gradcheck(function, [values[n].requires_grad_() for n in names])
 
@@ -147,14 +147,14 @@ def test_only_input_statistics_and_a_wide_hidden_layer_are_saved(channels, kept)
     inputs = {v.data_ptr() for v in values.values() if v is not None}
     new = []
 
-    def pack(tensor):
+    def look(tensor):
         new.extend([tensor] if tensor.data_ptr() not in inputs else [])
         return tensor
 
     values['x'].requires_grad_()
-    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
-        pool_mixer(values['x'], values['norm_weight'], fused='torch')
-        channel_mlp(**values, fused='torch')
+    with torch.autograd.graph.saved_tensors_hooks(look, lambda tensor: tensor):
+        pool_mixer(values['x'], PoolParameters(values['norm_weight']), fused='torch')
+        channel_mlp(*pack(values), fused='torch')
     assert [tensor.shape for tensor in new[:4]] == [(2,)] * 4
     assert sum(tensor.numel() for tensor in new[4:]) == kept
 
@@ -166,31 +166,14 @@ def test_a_missing_onednn_changes_nothing(monkeypatch):
     assert_close(run(channel_mlp, values, fused='torch'), expected)
 
 
-@pytest.mark.smoke
-def test_names_are_checked_and_what_cannot_run_is_refused():
-    values = pool_case((1, 3, 4, 5))
-    with pytest.raises(RuntimeError, match=r"fused='triton' runs on CUDA devices only, and"):
-        pool_mixer(**values, fused='triton')
-    assert ops.IMPLEMENTATIONS == ('auto', 'reference', 'torch', 'triton')
-    empty = {name: v[:0] if name in ('x', 'drop_factor') else v for name, v in values.items()}
-    assert pool_mixer(**empty).shape == (0, 3, 4, 5)
-
-
 @pytest.mark.parametrize('dtype', [torch.float32, torch.bfloat16], ids=str)
 def test_inplace_overwrites_the_input_where_nothing_needs_a_gradient(dtype):
     values = mlp_case((2, 8, 5, 3), dtype=dtype)
-    expected = channel_mlp(**values, fused='torch')
+    expected = channel_mlp(*pack(values), fused='torch')
     learning = {**values, 'x': values['x'].clone().requires_grad_()}
-    y = channel_mlp(**learning, inplace=True, fused='torch')
+    y = channel_mlp(*pack(learning), inplace=True, fused='torch')
     assert torch.equal(y, expected)
     assert torch.equal(learning['x'], values['x'])
-    y = channel_mlp(**values, inplace=True, fused='torch')
+    y = channel_mlp(*pack(values), inplace=True, fused='torch')
     assert torch.equal(y, expected)
     assert torch.equal(values['x'], expected)
-
-
-def test_auto_leaves_small_maps_to_the_modules(monkeypatch):
-    monkeypatch.setattr(dispatch, 'SMALL', 2 * 8 * 5 * 3)
-    assert dispatch.choose('auto', torch.empty(2, 8, 5, 3)) == 'torch'
-    assert dispatch.choose('auto', torch.empty(2, 8, 5, 2)) == 'reference'
-    assert dispatch.choose('torch', torch.empty(2, 8, 5, 2)) == 'torch'

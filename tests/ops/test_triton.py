@@ -1,5 +1,6 @@
 """The Triton kernels: in Triton's interpreter on a CPU, compiled without a GPU, and on a GPU."""
 
+import importlib
 import os
 import sys
 from pathlib import Path
@@ -9,6 +10,7 @@ import torch
 from cases import (
     errors,
     mlp_case,
+    pack,
     plain_channel_mlp,
     plain_pool_mixer,
     pool_case,
@@ -17,22 +19,29 @@ from cases import (
 )
 from processes import run as run_process
 
-from mmpoolformer.ops import channel_mlp, pool_mixer
+from mmpoolformer.ops import PoolParameters, channel_mlp, pool_mixer
 
 pytest.importorskip('triton')
 
 # Triton reads it when it is imported: the whole file runs once more in a process that has it set.
 INTERPRETED = os.environ.get('TRITON_INTERPRET') == '1'
 DEVICE = 'cpu' if INTERPRETED else 'cuda'
-# Shapes and the sizes of windows tried on them: those of 9 take the interpreter long.
-SHAPES = {
-    (2, 1, 1, 1): (3, 9),
-    (2, 3, 1, 7): (3, 5, 7, 9),
-    (2, 8, 5, 3): (3, 5),
-    (2, 20, 9, 6): (3,),
-}
+LAYOUTS = ('contiguous', 'channels_last', 'strided')
+# Each shape and each window with each memory format; wide windows take the interpreter long.
+STENCILS = [
+    (shape, pool_size, layout)
+    for shape, *pool_sizes in (
+        ((2, 1, 1, 1), 9, 5, 9),
+        ((2, 3, 1, 7), 5, 9, 5),
+        ((2, 8, 5, 3), 3, 3, 3),
+        ((1, 20, 9, 6), 3, 3, 3),
+    )
+    for pool_size, layout in zip(pool_sizes, LAYOUTS, strict=True)
+]
+SHAPES = [(2, 1, 1, 1), (2, 3, 1, 7), (2, 8, 5, 3), (1, 20, 9, 6)]
 PARTS = ['', 'b', 'bs', 'brd', 'srd']
 LOW = [torch.float16, torch.bfloat16]
+DTYPES = [*LOW, torch.float32]
 PLAIN = {pool_mixer: plain_pool_mixer, channel_mlp: plain_channel_mlp}
 
 
@@ -76,9 +85,12 @@ def mended_interpreter():
         yield
 
 
+def on_device(values):
+    return {name: None if v is None else v.to(DEVICE) for name, v in values.items()}
+
+
 def run_triton(operation, values, **options):
-    values = {name: None if v is None else v.to(DEVICE) for name, v in values.items()}
-    found = run(operation, values, fused='triton', **options)
+    found = run(operation, on_device(values), fused='triton', **options)
     return {name: value.cpu() for name, value in found.items()}
 
 
@@ -104,60 +116,86 @@ def assert_at_most_twice(found, plain, expected, dtype):
 
 
 @matrix
-@pytest.mark.parametrize('layout', ['contiguous', 'channels_last', 'strided'])
-@pytest.mark.parametrize('shape', SHAPES, ids=str)
-def test_pool_mixer(shape, layout):
-    for pool_size in SHAPES[shape]:
-        values = pool_case(shape, layout=layout)
-        found = check(pool_mixer, values, pool_size=pool_size)
-        assert not found['norm_bias'].any()
-    for parts in PARTS if shape[1] == 8 else []:
-        check(pool_mixer, pool_case(shape, layout=layout, parts=parts), pool_size=3)
+@pytest.mark.parametrize(('shape', 'pool_size', 'layout'), STENCILS, ids=str)
+def test_pool_mixer(shape, pool_size, layout):
+    found = check(pool_mixer, pool_case(shape, layout=layout), pool_size=pool_size)
+    assert not found['norm_bias'].any()
+
+
+@matrix
+@pytest.mark.parametrize('parts', PARTS)
+def test_pool_mixer_without_some_parameters(parts):
+    check(pool_mixer, pool_case((2, 8, 5, 3), parts=parts), pool_size=3)
 
 
 @matrix
 @pytest.mark.parametrize('layout', ['contiguous', 'channels_last'])
 @pytest.mark.parametrize('per_position', [False, True])
 @pytest.mark.parametrize('act', ['gelu', 'star_relu'])
-@pytest.mark.parametrize('shape', SHAPES, ids=str)
-def test_channel_mlp(shape, act, per_position, layout):
-    for parts in ['bsrd', *(PARTS if shape[1] == 8 else [])]:
-        values = mlp_case(shape, layout=layout, act=act, parts=parts)
+def test_channel_mlp(act, per_position, layout):
+    # Every other shape in this memory format: each has both, with either activation and norm.
+    for shape in SHAPES[per_position ^ (layout == 'contiguous') :: 2]:
+        values = mlp_case(shape, layout=layout, act=act)
         check(channel_mlp, values, act=act, per_position=per_position)
 
 
 @matrix
-def test_several_tiles(monkeypatch):
-    """Maps that need several programs along each axis, and several tiles for one program."""
-    for layout in ('contiguous', 'channels_last'):
-        values = pool_case((1, 64, 33, 17), layout=layout, parts='bsr')
-        check(pool_mixer, values, pool_size=3)
-    check(pool_mixer, pool_case((2, 3, 17, 5)), pool_size=9)
-    options = dict(act='gelu', per_position=False)
-    check(channel_mlp, mlp_case((1, 64, 33, 17), parts='bsr'), **options)
+@pytest.mark.parametrize('parts', PARTS)
+def test_channel_mlp_without_some_parameters(parts):
+    for act in ('gelu', 'star_relu'):
+        for per_position in (False, True):
+            values = mlp_case((2, 8, 5, 3), act=act, parts=parts)
+            check(channel_mlp, values, act=act, per_position=per_position)
+
+
+@pytest.fixture
+def small_tiles(monkeypatch):
+    """Small maps need several parts, programs along each axis, and tiles for one program."""
+    monkeypatch.setattr(sys.modules['mmpoolformer.ops.triton_statistics'], '_BLOCK', 512)
     launch = sys.modules['mmpoolformer.ops.channel_mlp.triton_launch']
-    monkeypatch.setattr(launch, '_TILE', 32)
-    check(channel_mlp, mlp_case((2, 20, 19, 11)), **options)
-    check(
-        channel_mlp, mlp_case((2, 20, 19, 11), act='star_relu'), act='star_relu', per_position=True
-    )
+    monkeypatch.setattr(launch, '_TILE', 128)
+    monkeypatch.setattr(launch, '_PROGRAMS', 2)
 
 
 @matrix
-@pytest.mark.parametrize('x_dtype', [*LOW, torch.float32], ids=str)
-@pytest.mark.parametrize('dtype', [*LOW, torch.float32], ids=str)
+def test_pool_mixer_in_several_tiles(small_tiles):
+    check(pool_mixer, pool_case((1, 3, 9, 5)), pool_size=5)
+    check(pool_mixer, pool_case((1, 9, 9, 65), layout='contiguous'), pool_size=3)
+    values = pool_case((1, 72, 9, 9))
+    found = check(pool_mixer, values, pool_size=3)
+    assert_equal_to_the_bit(found, run_triton(pool_mixer, values, pool_size=3))
+
+
+@matrix
+@pytest.mark.parametrize(('act', 'per_position'), [('gelu', False), ('star_relu', True)])
+def test_channel_mlp_in_several_tiles(small_tiles, act, per_position):
+    values, options = mlp_case((2, 72, 2, 5), act=act), dict(act=act, per_position=per_position)
+    found = check(channel_mlp, values, **options)
+    assert_equal_to_the_bit(found, run_triton(channel_mlp, values, **options))
+
+
+def assert_equal_to_the_bit(first, second):
+    assert len(first) > 5
+    assert all(torch.equal(first[name], second[name]) for name in first)
+
+
+@matrix
+@pytest.mark.parametrize('x_dtype', DTYPES, ids=str)
+@pytest.mark.parametrize('dtype', DTYPES, ids=str)
 def test_types(dtype, x_dtype):
-    """Types of the parameters and of the input."""
-    for layout in ('contiguous', 'channels_last'):
-        values = pool_case((2, 20, 9, 6), dtype=dtype, layout=layout)
-        values['x'] = values['x'].to(x_dtype)
-        check(pool_mixer, values, pool_size=3)
-        y = pool_mixer(**{n: v.to(DEVICE) for n, v in values.items()}, fused='triton')
-        assert y.dtype == torch.promote_types(dtype, x_dtype)
+    """Types of the parameters and of the input, each with each memory format and shape."""
+    i, j = DTYPES.index(x_dtype), DTYPES.index(dtype)
+    layout, shape = LAYOUTS[(i + j) % 3], SHAPES[1 + (i + 2 * j) % 3]
+    values = pool_case(shape, dtype=dtype, layout=layout)
+    values['x'] = values['x'].to(x_dtype)
+    check(pool_mixer, values, pool_size=3)
+    y = pool_mixer(*pack(on_device(values)), fused='triton')
+    assert y.dtype == torch.promote_types(dtype, x_dtype)
+    if layout != 'strided':
         assert y.stride() == values['x'].stride()
     if x_dtype == dtype or dtype == torch.float32:
         for act, per_position in (('gelu', False), ('star_relu', True)):
-            values = mlp_case((2, 20, 9, 6), dtype=dtype, act=act)
+            values = mlp_case(shape, dtype=dtype, act=act)
             values['x'] = values['x'].to(x_dtype)
             check(channel_mlp, values, act=act, per_position=per_position)
 
@@ -167,12 +205,12 @@ def test_types(dtype, x_dtype):
 @pytest.mark.parametrize('scale', [1.0, 1e-5])
 def test_autocast(dtype, scale):
     """Products in half precision, everything else in fp32; a tiny LayerScale loses nothing."""
-    values = mlp_case((2, 20, 9, 6), parts='bsd')
+    values = mlp_case((2, 8, 5, 3), parts='bsd')
     values['layer_scale'] *= scale
     options = dict(act='gelu', per_position=False)
     with torch.autocast(DEVICE, dtype):
         found = run_triton(channel_mlp, values, **options)
-        y = channel_mlp(**{n: None if v is None else v.to(DEVICE) for n, v in values.items()})
+        y = channel_mlp(*pack(on_device(values)), fused='triton')
     assert y.dtype == torch.float32
     with torch.autocast('cpu', dtype):
         plain = run(plain_channel_mlp, values, **options)
@@ -183,12 +221,12 @@ def test_autocast(dtype, scale):
 @pytest.mark.parametrize('layout', ['contiguous', 'channels_last'])
 def test_a_large_mean_costs_no_digits(layout):
     """Neither the variance nor the sum over a window is a difference of large numbers."""
-    values = pool_case((2, 8, 11, 13), layout=layout, mean=1000.0)
+    values = pool_case((2, 8, 5, 7), layout=layout, mean=1000.0)
     values['res_scale'] = torch.zeros(8)
     found, expected = run_triton(pool_mixer, values), truth(pool_mixer, values)
     assert max(errors(found, expected).values()) < 1e-5, errors(found, expected)
     for per_position in (False, True):
-        values = mlp_case((2, 8, 11, 13), layout=layout, mean=1000.0)
+        values = mlp_case((2, 8, 5, 7), layout=layout, mean=1000.0)
         check(channel_mlp, values, act='gelu', per_position=per_position)
 
 
@@ -199,55 +237,45 @@ def test_strides():
     values['fc1_weight'] = values['fc1_weight'].T.contiguous().T
     values['norm_weight'] = torch.randn(8, 2)[:, 0]
     values['x'] = torch.randn(2, 5, 4, 16).transpose(1, 3)[:, ::2]
+    pool_values = {name: values[name] for name in pool_case((2, 8, 4, 5))}
     for weights in (torch.randn(5, 2, 4, 8).permute(1, 3, 2, 0), torch.ones(1).expand(2, 8, 4, 5)):
-        for operation, names in ((pool_mixer, list(pool_case((2, 8, 4, 5)))), (channel_mlp, None)):
-            given = {name: values[name] for name in names or values}
-            results = []
-            for device, dtype, fused in (
-                (DEVICE, None, 'triton'),
-                ('cpu', torch.float64, 'reference'),
-            ):
-                leaves = {
-                    n: v.detach().to(device, dtype) for n, v in given.items() if v is not None
-                }
-                x = leaves['x'].requires_grad_()
-                leaves = [leaves.get(name) for name in given]
-                y = operation(**dict(zip(given, leaves, strict=True)), fused=fused)
-                y.backward(weights.to(y))
-                results.append(x.grad.cpu().double())
-            assert (results[0] - results[1]).abs().max() < 1e-5
+        for operation, given in ((pool_mixer, pool_values), (channel_mlp, values)):
+            exact = {name: None if v is None else v.double() for name, v in given.items()}
+            found = gradient(operation, on_device(given), weights, 'triton')
+            assert (found - gradient(operation, exact, weights, 'reference')).abs().max() < 1e-5
 
 
-@matrix
-def test_runs_are_equal_to_the_bit():
-    for operation, values in (
-        (pool_mixer, pool_case((2, 20, 19, 11))),
-        (channel_mlp, mlp_case((2, 20, 19, 11))),
-    ):
-        first, second = (run_triton(operation, values) for _ in range(2))
-        assert len(first) > 5
-        assert all(torch.equal(first[name], second[name]) for name in first)
+def gradient(operation, values, weights, fused):
+    x = values['x'].detach().requires_grad_()
+    y = operation(*pack({**values, 'x': x}), fused=fused)
+    y.backward(weights.to(y))
+    return x.grad.cpu().double()
+
+
+@pytest.fixture(scope='module')
+def all_gradients(mended_interpreter):
+    """For each operation its tensors, options, and all gradients."""
+    cases = [
+        (pool_mixer, pool_case((2, 8, 5, 3)), {}),
+        (channel_mlp, mlp_case((2, 8, 5, 3), act='star_relu'), dict(act='star_relu')),
+    ]
+    return [(*case, run_triton(case[0], case[1], **case[2])) for case in cases]
 
 
 @matrix
 @pytest.mark.parametrize(
     'needed', [['x'], ['norm_weight', 'layer_scale'], ['res_scale'], ['fc1_bias'], ['act_scale']]
 )
-def test_frozen(needed):
+def test_frozen(all_gradients, needed):
     """Only what needs a gradient gets one, and it does not depend on what else needs one."""
-    for operation, values in (
-        (pool_mixer, pool_case((2, 8, 5, 3))),
-        (channel_mlp, mlp_case((2, 8, 5, 3), act='star_relu')),
-    ):
-        options = {} if operation is pool_mixer else dict(act='star_relu')
+    for operation, values, options, expected in all_gradients:
         present = [name for name in needed if name in values]
         if not present:
             continue
-        expected = run_triton(operation, values, **options)
         leaves = {
             name: v.detach().to(DEVICE).requires_grad_(name in needed) for name, v in values.items()
         }
-        y = operation(**leaves, **options, fused='triton')
+        y = operation(*pack(leaves), **options, fused='triton')
         y.backward(torch.randn(y.shape, generator=torch.Generator().manual_seed(1)).to(y))
         assert [name for name, v in leaves.items() if v.grad is not None] == present
         for name in present:
@@ -258,28 +286,28 @@ def test_frozen(needed):
 @pytest.mark.parametrize('act', ['gelu', 'star_relu'])
 def test_inference_equals_training(act):
     values = mlp_case((2, 8, 5, 3), act=act)
-    leaves = {n: None if v is None else v.to(DEVICE) for n, v in values.items()}
-    leaves['x'].requires_grad_()
-    trained = channel_mlp(**leaves, act=act, fused='triton').detach()
+    x, parameters = pack(on_device(values))
+    trained = channel_mlp(x.requires_grad_(), parameters, act=act, fused='triton').detach()
     with torch.inference_mode():
-        assert torch.equal(channel_mlp(**leaves, act=act, fused='triton'), trained)
-        assert pool_mixer(leaves['x'], leaves['norm_weight'], fused='triton').isfinite().all()
+        assert torch.equal(channel_mlp(x, parameters, act=act, fused='triton'), trained)
+        y = pool_mixer(x, PoolParameters(parameters.norm_weight), fused='triton')
+        assert y.isfinite().all()
 
 
 @matrix
 def test_only_input_statistics_and_the_hidden_layer_are_saved():
-    values = {n: None if v is None else v.to(DEVICE) for n, v in mlp_case((2, 8, 5, 3)).items()}
+    values = on_device(mlp_case((2, 8, 5, 3)))
     values['x'].requires_grad_()
     known = {v.data_ptr() for v in values.values() if v is not None}
     new = []
 
-    def pack(tensor):
+    def look(tensor):
         new.extend([tensor.numel()] if tensor.data_ptr() not in known else [])
         return tensor
 
-    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
-        pool_mixer(values['x'], values['norm_weight'], fused='triton')
-        channel_mlp(**values, fused='triton')
+    with torch.autograd.graph.saved_tensors_hooks(look, lambda tensor: tensor):
+        pool_mixer(values['x'], PoolParameters(values['norm_weight']), fused='triton')
+        channel_mlp(*pack(values), fused='triton')
     assert new == [2 * 2, 2 * 2, 2 * 5 * 3 * len(values['fc1_weight'])]
 
 
@@ -301,17 +329,15 @@ def test_interpreter(tmp_path):
 
 
 @pytest.mark.skipif(INTERPRETED, reason='the interpreter compiles nothing')
-@pytest.mark.parametrize('capability', [80, 90])
-def test_kernels_compile(tmp_path, capability):
+def test_kernels_compile(tmp_path):
     """The compiler takes less of Python than the interpreter; it needs no GPU."""
-    command = [sys.executable, Path(__file__).with_name('compile_kernels.py'), str(capability)]
+    command = [sys.executable, Path(__file__).with_name('compile_kernels.py')]
     finished = run_process(command, tmp_path, TRITON_CACHE_DIR=str(tmp_path))
     assert finished.code == 0, finished.text[-5000:]
-    for kernel in (
-        '_reduce_part',
-        'mix_kernel',
-        'sum_kernel',
-        'norm_sums_kernel',
-        'norm_backward_kernel',
-    ):
-        assert f'{kernel} ' in finished.out
+    rooms = 'triton_statistics', 'pool_mixer.triton_kernels', 'channel_mlp.triton_kernels'
+    modules = [importlib.import_module(f'mmpoolformer.ops.{room}') for room in rooms]
+    kernels = [name for module in modules for name in vars(module) if name.endswith('_kernel')]
+    assert len(kernels) == 14
+    for capability in (80, 90):
+        for kernel in ('_reduce_part', *kernels):
+            assert f'{capability} {kernel} ' in finished.out

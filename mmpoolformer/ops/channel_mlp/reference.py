@@ -6,10 +6,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from mmpoolformer.ops.channel_mlp.arguments import Options, Parameters
+from mmpoolformer.ops.channel_mlp.arguments import MLPParameters, Options
 
 
-def channel_mlp(x: Tensor, parameters: Parameters, options: Options) -> Tensor:
+def channel_mlp(x: Tensor, parameters: MLPParameters, options: Options) -> Tensor:
     """Compute it; see :func:`mmpoolformer.ops.channel_mlp`."""
     dtype = torch.promote_types(x.dtype, parameters.norm_weight.dtype)
     inner = torch.promote_types(dtype, torch.float32)

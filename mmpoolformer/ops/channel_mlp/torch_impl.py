@@ -6,26 +6,42 @@ and where channels are few also the hidden layer.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
-from mmpoolformer.ops.channel_mlp.arguments import Options, Parameters, learns, product_dtype
-from mmpoolformer.ops.tokens import as_map, as_rows, chunks, linear, outer, statistics
+from mmpoolformer.ops.channel_mlp.arguments import MLPParameters, Options, learns, product_dtype
+from mmpoolformer.ops.channel_mlp.torch_forward import (
+    Prepared,
+    SampleNorm,
+    activate,
+    cut,
+    forward,
+    normalise,
+    prepare,
+    sample_norm,
+)
+from mmpoolformer.ops.tokens import as_map, as_rows, chunks, linear, needed_gradients, outer
 
+# Channels from which on the hidden layer is kept for the backward pass. Maps with fewer channels
+# have many positions: the product is cheap to compute again, and memory is not.
 _WIDE = 128
 
 
-def channel_mlp(x: Tensor, parameters: Parameters, options: Options, inplace: bool) -> Tensor:
+def channel_mlp(x: Tensor, parameters: MLPParameters, options: Options, inplace: bool) -> Tensor:
     """Compute it; see :func:`mmpoolformer.ops.channel_mlp`."""
     dtype = product_dtype(x, parameters)
     with torch.autocast(x.device.type, enabled=False):
         if learns(x, parameters):
             return _ChannelMLP.apply(options, dtype, x, *parameters)
-        return _forward(_Prepared(options, dtype, x, parameters), x, inplace=inplace)[0]
+        x = x.contiguous(memory_format=torch.channels_last)
+        ready = prepare(x, parameters, options, dtype)
+        y, _, _ = forward(ready, x, keep=False, inplace=inplace)
+        return as_map(y, x.shape[2:])
 
 
 class _ChannelMLP(torch.autograd.Function):
@@ -33,270 +49,182 @@ class _ChannelMLP(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx, options, dtype, x, *parameters):
-        # Where there are few channels there are many positions: the product is cheap, memory not.
-        kept = [] if x.shape[1] >= _WIDE else None
-        prepared = _Prepared(options, dtype, x, Parameters(*parameters))
-        y, x, moments = _forward(prepared, x, kept)
-        ctx.save_for_backward(x, *(moments or (None, None)), *parameters, *(kept or ()))
+        x = x.contiguous(memory_format=torch.channels_last)
+        ready = prepare(x, MLPParameters(*parameters), options, dtype)
+        y, moments, hidden = forward(ready, x, keep=x.shape[1] >= _WIDE, inplace=False)
+        ctx.save_for_backward(x, *moments, *parameters, *hidden)
         ctx.options, ctx.dtype = options, dtype
-        return y
+        return as_map(y, x.shape[2:])
 
     @staticmethod
     @once_differentiable
     def backward(ctx, grad):
-        # Once: gradient checkpointing computes them for one look only.
+        # Gradient checkpointing hands out saved tensors only once.
         x, mean, rstd, *others = ctx.saved_tensors
-        count = len(Parameters._fields)
-        parameters, kept = Parameters(*others[:count]), iter(others[count:])
-        prepared = _Prepared(ctx.options, ctx.dtype, x, parameters)
-        prepared.use(None if mean is None else (mean, rstd))
-        rows = as_rows(x.contiguous(memory_format=torch.channels_last))
+        count = len(MLPParameters._fields)
+        parameters, hidden = MLPParameters(*others[:count]), others[count:]
+        ready = prepare(x, parameters, ctx.options, ctx.dtype)
+        norm = None if mean is None else sample_norm(ready.p, mean, rstd)
         grad = as_rows(grad.contiguous(memory_format=torch.channels_last))
-        back = _Backward(prepared, rows)
-        for chunk in prepared.chunks(rows):
-            back.add_chunk(chunk, grad[chunk].to(prepared.inner), next(kept, None))
-        if mean is not None:
-            back.add_through_statistics(grad)
-        grads = back.gradients(ctx.needs_input_grad[3:])
-        return None, None, as_map(back.x, x.shape[2:]).to(x.dtype), *grads
+        grad_x, sums = _backward(ready, norm, as_rows(x), grad, hidden)
+        grads = _parameter_gradients(ready.p, sums, parameters)
+        grads = needed_gradients(grads, parameters, ctx.needs_input_grad[3:])
+        return None, None, as_map(grad_x, x.shape[2:]).to(x.dtype), *grads
 
 
-def _forward(
-    p: _Prepared, x: Tensor, kept: list[Tensor] | None = None, inplace: bool = False
-) -> tuple[Tensor, Tensor, Sequence[Tensor] | None]:
-    """Return the output, channels-last ``x`` and statistics; append hidden layers to ``kept``."""
-    x = x.contiguous(memory_format=torch.channels_last)
-    rows = as_rows(x)
-    # Low precision in and out: widening all chunks would cost more than a norm of its own.
-    narrow = p.dtype == p.product_dtype != p.inner
-    moments, ready = None, None
-    if narrow and not p.options.per_position:
-        ready, *moments = p.norm_of_all(x)
-    elif not p.options.per_position:
-        moments = statistics(rows, p.options.eps)
-    p.use(moments)
-    inplace = inplace and x.dtype == p.dtype
-    y = rows if inplace else torch.empty_like(rows, dtype=p.dtype)
-    for chunk in p.chunks(rows):
-        here = rows[chunk].to(p.dtype if narrow else p.inner)
-        if ready is None:
-            normed = p.normed(here.to(p.inner), chunk[0])[0]
-        else:
-            normed = ready[chunk].flatten(0, 1)
-        if kept is None:
-            hidden = p.hidden(normed)
-        else:
-            kept.append(linear(normed, p.fc1_weight, p.fc1_bias))
-            hidden = p.activated(kept[-1])
-        branch = linear(hidden, p.fc2_weight, p.fc2_bias).to(here.dtype)
-        p.add(here, branch.view_as(here), chunk[0], y[chunk])
-    return as_map(y, x.shape[2:]), x, moments
+class _Sums(NamedTuple):
+    """Sums over positions in the inner type. Most are gradients of the parameter of that name.
+
+    ``branch`` and ``product`` are taken before LayerScale, whose own gradient follows from them.
+    """
+
+    fc1_weight: Tensor  # (hidden, C)
+    fc1_bias: Tensor  # (hidden,)
+    branch: Tensor  # (C,): the gradient of the branch.
+    product: Tensor  # (C, hidden): its outer products with the activated hidden layer.
+    res_scale: Tensor | None  # (C,)
+    # (C,) both. Those of a norm over samples are known only after all chunks.
+    norm_weight: Tensor | None = None
+    norm_bias: Tensor | None = None
+
+    def add_(self, other: _Sums) -> _Sums:
+        """Add in place: weights are larger than small maps."""
+        for total, value in zip(self, other, strict=True):
+            if total is not None:
+                total.add_(value)
+        return self
 
 
-class _Prepared:
-    """The parameters in the types and shapes in which they are used."""
+def _backward(
+    ready: Prepared, norm: SampleNorm | None, rows: Tensor, grad: Tensor, hidden: Sequence[Tensor]
+) -> tuple[Tensor, _Sums]:
+    """Return the gradient of the input, ``(B, N, C)``, and the sums over all positions.
 
-    def __init__(
-        self, options: Options, product_dtype: torch.dtype, x: Tensor, given: Parameters
-    ) -> None:
-        self.options, self.product_dtype, self.given = options, product_dtype, given
-        self.dtype = torch.promote_types(x.dtype, given.norm_weight.dtype)
-        self.inner = torch.promote_types(self.dtype, torch.float32)
-        wide = given.map(lambda value: value.to(self.inner))
-        self.norm_weight, self.norm_bias = wide.norm_weight, wide.norm_bias
-        self.act_scale, self.act_bias = wide.act_scale, wide.act_bias
-        self.layer_scale, self.res_scale = wide.layer_scale, wide.res_scale
-        self.fc1_weight, self.fc1_bias = self.narrow(given.fc1_weight), self.narrow(given.fc1_bias)
-        fc2 = given.fc2_weight, given.fc2_bias
-        if wide.act_scale is not None:
-            fc2 = self.fold_star_relu(wide.fc2_weight, wide.fc2_bias)
-        self.fc2_weight, self.fc2_bias = map(self.narrow, fc2)
-        drop_factor = wide.drop_factor
-        self.drop_factor = None if drop_factor is None else drop_factor[:, None, None]
-        # What scales the branch, (B, 1, C).
-        self.factor = self.drop_factor
-        if self.layer_scale is not None:
-            ones = self.layer_scale.new_ones(len(x), 1, 1)
-            self.factor = self.layer_scale * (ones if drop_factor is None else self.drop_factor)
-        self.shift = self.scale = None
-
-    def chunks(self, rows: Tensor) -> Iterator[tuple[slice, slice]]:
-        """Cut rows so that a chunk of the hidden layer stays in the cache."""
-        return chunks(rows, len(self.fc1_weight), self.fc1_weight.itemsize)
-
-    def narrow(self, value: Tensor | None) -> Tensor | None:
-        return None if value is None else value.to(self.product_dtype).contiguous()
-
-    def fold_star_relu(self, weight: Tensor, bias: Tensor | None) -> tuple[Tensor, Tensor]:
-        """Return fc2 with what StarReLU does after the square in it."""
-        moved = self.act_bias * weight.sum(1)
-        return weight * self.act_scale, moved if bias is None else bias + moved
-
-    def use(self, moments: tuple[Tensor, Tensor] | None) -> None:
-        """Take the statistics of the samples: the norm is then ``shift + scale * x``."""
-        if moments is None:
-            return
-        self.mean, self.rstd = (value[:, None, None] for value in moments)
-        self.scale = self.rstd * self.norm_weight
-        shift = -self.mean * self.scale
-        self.shift = shift if self.norm_bias is None else shift + self.norm_bias
-
-    def norm_of_all(self, x: Tensor) -> tuple[Tensor, ...]:
-        """Return normalised rows, ``(B, N, C)``, and mean and ``1 / sqrt(variance + eps)``."""
-        weight, bias = self.given.norm_weight, self.given.norm_bias
-        batch, channels, height, width = x.shape
-        size = batch, channels, height * width, 1
-        normed, mean, rstd = torch.native_group_norm(x, weight, bias, *size, self.options.eps)
-        return as_rows(normed), mean[:, 0].float(), rstd[:, 0].float()
-
-    def normed(self, here: Tensor, samples: slice) -> tuple[Tensor, ...]:
-        """Return normalised rows ``(tokens, C)``; for a norm per position, also its statistics."""
-        if self.scale is not None:
-            normed = (torch.addcmul(self.shift[samples], here, self.scale[samples]),)
-        else:
-            normed = torch.native_layer_norm(
-                *(here, self.norm_weight.shape, self.norm_weight, self.norm_bias),
-                self.options.eps,
+    Args:
+        ready: The operation.
+        norm: The norm, if it is one over samples.
+        rows: The input, ``(B, N, C)``.
+        grad: Gradient of the output, ``(B, N, C)``.
+        hidden: The hidden layer of each chunk before its activation, none if they were not kept.
+    """
+    p, total = ready.p, None
+    grad_x = torch.empty_like(rows, dtype=ready.inner)
+    # For a norm over samples: per sample, sums of the gradient of its output, and of that times x.
+    slopes, products = (p.norm_weight.new_zeros(len(rows), 1, rows.shape[2]) for _ in range(2))
+    for i, chunk in enumerate(cut(p, rows)):
+        here, there = rows[chunk].to(ready.inner), grad[chunk].to(ready.inner)
+        normed, *moments = normalise(ready, norm, here, chunk[0])
+        before = hidden[i] if hidden else linear(normed, p.fc1_weight, p.fc1_bias)
+        normed_grad, sums = _through_layers(ready, normed, before, here, there, chunk[0])
+        if norm is None:
+            weights, needed = (p.norm_weight, p.norm_bias), [True, True, p.norm_bias is not None]
+            grad_x[chunk], weight, bias = torch.ops.aten.native_layer_norm_backward(
+                normed_grad, here, p.norm_weight.shape, *moments, *weights, needed
             )
-        return self.narrow(normed[0].flatten(0, 1)), *normed[1:]
-
-    def hidden(self, normed: Tensor) -> Tensor:
-        """Return the activated hidden layer; the scale and bias of StarReLU are in fc2."""
-        if self.options.act == 'gelu':
-            return linear(normed, self.fc1_weight, self.fc1_bias, 'gelu')
-        return linear(normed, self.fc1_weight, self.fc1_bias, 'relu').square_()
-
-    def activated(self, before: Tensor) -> Tensor:
-        return F.gelu(before) if self.options.act == 'gelu' else F.relu(before).square_()
-
-    def scaled(self, value: Tensor, samples: slice) -> Tensor:
-        return value if self.factor is None else value * self.factor[samples].to(value.dtype)
-
-    def add(self, here: Tensor, branch: Tensor, samples: slice, target: Tensor) -> None:
-        """Write shortcut and branch into ``target``."""
-        out = target if target.dtype == here.dtype else torch.empty_like(here)
-        if self.res_scale is not None:
-            scale = self.res_scale.to(here.dtype)
-            torch.addcmul(self.scaled(branch, samples), here, scale, out=out)
-        elif self.factor is not None:
-            torch.addcmul(here, branch, self.factor[samples].to(here.dtype), out=out)
+            grad_x[chunk] += there if p.res_scale is None else there * p.res_scale
+            sums = sums._replace(norm_weight=weight, norm_bias=bias)
         else:
-            torch.add(here, branch, out=out)
-        if out is not target:
-            target.copy_(out)
+            grad_x[chunk] = normed_grad
+            slopes[chunk[0]] += normed_grad.sum(1, keepdim=True)
+            products[chunk[0]] += normed_grad.mul_(here).sum(1, keepdim=True)
+        total = sums if total is None else total.add_(sums)
+    if norm is not None:
+        # From here on times the normalised x.
+        products = norm.rstd * (products - norm.mean * slopes)
+        _through_sample_norm(p, norm, rows, grad, grad_x, (slopes, products))
+        total = total._replace(norm_weight=products.sum((0, 1)), norm_bias=slopes.sum((0, 1)))
+    return grad_x, total
 
 
-class _Backward:
-    """Sums of gradients over chunks."""
+def _through_layers(
+    ready: Prepared, normed: Tensor, before: Tensor, here: Tensor, grad: Tensor, samples: slice
+) -> tuple[Tensor, _Sums]:
+    """Return the gradient of a chunk's normalised rows, ``(b, n, C)``, and its sums.
 
-    def __init__(self, prepared: _Prepared, rows: Tensor) -> None:
-        self.prepared, self.rows = prepared, rows
-        p = prepared
-        self.x = torch.empty_like(rows, dtype=p.inner)
-        self.sums = _Sums()
-        # Per sample, for a norm over all of it: sums of its gradient, and of that times x.
-        shape = len(rows), 1, rows.shape[2]
-        self.slopes, self.products = (p.norm_weight.new_zeros(shape) for _ in range(2))
+    ``normed`` and ``before``, the hidden layer before its activation, are ``(b * n, channels)``;
+    ``here``, the input, and ``grad``, that of the output, ``(b, n, C)``.
+    """
+    p, narrow = ready.p, normed.dtype
+    branch = grad if p.drop_factor is None else grad * p.drop_factor[samples]
+    product = outer(branch.flatten(0, 1).to(narrow), activate(before, ready.options.act))
+    scaled = branch if p.layer_scale is None else branch * p.layer_scale
+    hidden_grad = linear(scaled.flatten(0, 1).to(narrow), p.fc2_weight.T)
+    if ready.options.act == 'gelu':
+        torch.ops.aten.gelu_backward(hidden_grad, before, grad_input=hidden_grad)
+    else:
+        hidden_grad.mul_(F.relu(before)).mul_(2)
+    sums = _Sums(
+        fc1_weight=outer(hidden_grad, normed),
+        fc1_bias=hidden_grad.sum(0, dtype=ready.inner),
+        branch=branch.sum((0, 1)),
+        product=product,
+        res_scale=None if p.res_scale is None else (grad * here).sum((0, 1)),
+    )
+    return linear(hidden_grad, p.fc1_weight.T).to(ready.inner).view_as(here), sums
 
-    def add_chunk(self, chunk: tuple[slice, slice], grad: Tensor, before: Tensor | None) -> None:
-        p, sums, samples = self.prepared, self.sums, chunk[0]
-        here = self.rows[chunk].to(p.inner)
-        normed, *moments = p.normed(here, samples)
-        if before is None:
-            before = linear(normed, p.fc1_weight, p.fc1_bias)
-        hidden = p.activated(before)
-        if p.res_scale is not None:
-            sums.add('res_scale', (grad * here).sum((0, 1)))
-        # Without LayerScale first: its own gradient then follows from that of fc2.
-        branch_grad = grad if p.drop_factor is None else grad * p.drop_factor[samples]
-        sums.add('branch', branch_grad.sum((0, 1)))
-        sums.add('product', outer(p.narrow(branch_grad.flatten(0, 1)), hidden))
-        branch_grad = branch_grad if p.layer_scale is None else branch_grad * p.layer_scale
-        hidden_grad = linear(p.narrow(branch_grad.flatten(0, 1)), p.fc2_weight.T)
-        if p.act_scale is None:
-            torch.ops.aten.gelu_backward(hidden_grad, before, grad_input=hidden_grad)
-        else:
-            hidden_grad.mul_(F.relu(before)).mul_(2)
-        sums.add('fc1', outer(hidden_grad, normed))
-        sums.add('fc1_bias', hidden_grad.sum(0, dtype=p.inner))
-        normed_grad = linear(hidden_grad, p.fc1_weight.T).to(p.inner).view_as(here)
-        self._through_norm(chunk, grad, here, normed_grad, moments)
 
-    def _through_norm(self, chunk, grad, here, normed_grad, moments) -> None:
-        p = self.prepared
-        if not moments:
-            self.x[chunk] = normed_grad
-            self.slopes[chunk[0]] += normed_grad.sum(1, keepdim=True)
-            self.products[chunk[0]] += normed_grad.mul_(here).sum(1, keepdim=True)
-            return
-        through, weight, bias = torch.ops.aten.native_layer_norm_backward(
-            *(normed_grad, here, p.norm_weight.shape, *moments, p.norm_weight, p.norm_bias),
-            [True, True, p.norm_bias is not None],
-        )
-        self.sums.add('norm_weight', weight)
-        if bias is not None:
-            self.sums.add('norm_bias', bias)
-        self.x[chunk] = through + (grad if p.res_scale is None else grad * p.res_scale)
+def _through_sample_norm(
+    p: MLPParameters,
+    norm: SampleNorm,
+    rows: Tensor,
+    grad: Tensor,
+    grad_x: Tensor,
+    sums: Sequence[Tensor],
+) -> None:
+    """Turn ``grad_x`` from the gradient of the normalised rows into that of the input, in place.
 
-    def add_through_statistics(self, grad: Tensor) -> None:
-        """Finish the norm over all of a sample, which needs the sums over all chunks."""
-        p, count = self.prepared, self.rows[0].numel()
-        # Sums of the gradient times the normalised x.
-        products = p.rstd * (self.products - p.mean * self.slopes)
-        self.sums.add('norm_weight', products.sum((0, 1)))
-        self.sums.add('norm_bias', self.slopes.sum((0, 1)))
-        slope = -(p.rstd**2) * (products * p.norm_weight).sum(2, keepdim=True) / count
-        offset = -p.rstd * (self.slopes * p.norm_weight).sum(2, keepdim=True) / count
-        offset = offset - slope * p.mean
-        for chunk in chunks(self.rows, self.rows.shape[2], p.inner.itemsize):
-            samples = chunk[0]
-            through = torch.addcmul(offset[samples], self.rows[chunk].to(p.inner), slope[samples])
-            through.addcmul_(self.x[chunk], p.scale[samples])
-            here = grad[chunk].to(p.inner)
-            through.add_(here) if p.res_scale is None else through.addcmul_(here, p.res_scale)
-            self.x[chunk] = through
+    ``sums`` are, per sample and channel, those of the gradient of the normalised rows, and of that
+    times the normalised x, ``(B, 1, C)`` each.
+    """
+    slopes, products = ((value * p.norm_weight).sum(2, keepdim=True) for value in sums)
+    slope = -(norm.rstd**2) * products / rows[0].numel()
+    offset = -norm.rstd * slopes / rows[0].numel() - slope * norm.mean
+    for chunk in chunks(rows, rows.shape[2], grad_x.itemsize):
+        samples = chunk[0]
+        through = torch.addcmul(offset[samples], rows[chunk].to(grad_x.dtype), slope[samples])
+        through.addcmul_(grad_x[chunk], norm.scale[samples])
+        here = grad[chunk].to(grad_x.dtype)
+        through.add_(here) if p.res_scale is None else through.addcmul_(here, p.res_scale)
+        grad_x[chunk] = through
 
-    def gradients(self, needed: tuple[bool, ...]) -> list[Tensor | None]:
-        """Return the gradients of all parameters, in the order of the operation."""
-        p, sums = self.prepared, self.sums.totals
-        product, branch = sums['product'], sums['branch']
-        fc2_weight, fc2_bias = p.given.fc2_weight.to(p.inner), p.given.fc2_bias
-        act_scale = act_bias = layer_scale = None
-        # In place and without temporaries: weights are larger than small maps.
-        if p.act_scale is not None:
-            scales = 1.0 if p.layer_scale is None else p.layer_scale
-            act_scale = (_dot_rows(product, fc2_weight) * scales).sum()
-            act_bias = (fc2_weight.sum(1) * branch * scales).sum()
-            product.mul_(p.act_scale).add_(branch[:, None] * p.act_bias)
-        if p.layer_scale is not None:
-            layer_scale = _dot_rows(product, fc2_weight)
-            if fc2_bias is not None:
-                layer_scale += branch * fc2_bias
-            product.mul_(p.layer_scale[:, None])
-            branch = branch * p.layer_scale
-        grads = [
-            *(sums['norm_weight'], sums.get('norm_bias'), sums['fc1'], sums['fc1_bias']),
-            *(product, branch, layer_scale, sums.get('res_scale'), None, act_scale, act_bias),
-        ]
-        return [
-            grad.to(value.dtype).view_as(value) if need and value is not None else None
-            for grad, value, need in zip(grads, p.given, needed, strict=True)
-        ]
+
+def _parameter_gradients(p: MLPParameters, sums: _Sums, given: MLPParameters) -> MLPParameters:
+    """Return the gradients of all parameters.
+
+    Args:
+        p: The parameters as the operation used them.
+        sums: Those over all positions; ``product`` is overwritten.
+        given: The parameters as they were given, without StarReLU in fc2.
+    """
+    product, branch = sums.product, sums.branch
+    fc2_weight = given.fc2_weight.to(product.dtype)
+    act_scale = act_bias = layer_scale = None
+    # In place and without temporaries: weights are larger than small maps.
+    if p.act_scale is not None:
+        scales = 1.0 if p.layer_scale is None else p.layer_scale
+        act_scale = (_dot_rows(product, fc2_weight) * scales).sum()
+        act_bias = (fc2_weight.sum(1) * branch * scales).sum()
+        product.mul_(p.act_scale).add_(branch[:, None] * p.act_bias)
+    if p.layer_scale is not None:
+        layer_scale = _dot_rows(product, fc2_weight)
+        if given.fc2_bias is not None:
+            layer_scale += branch * given.fc2_bias
+        product.mul_(p.layer_scale[:, None])
+        branch = branch * p.layer_scale
+    return MLPParameters(
+        norm_weight=sums.norm_weight,
+        norm_bias=sums.norm_bias,
+        fc1_weight=sums.fc1_weight,
+        fc1_bias=sums.fc1_bias,
+        fc2_weight=product,
+        fc2_bias=branch,
+        layer_scale=layer_scale,
+        res_scale=sums.res_scale,
+        act_scale=act_scale,
+        act_bias=act_bias,
+    )
 
 
 def _dot_rows(a: Tensor, b: Tensor) -> Tensor:
     """Return the scalar product of each row of ``a``, ``(N, C)``, with that of ``b``."""
     return torch.bmm(a[:, None], b[:, :, None]).flatten()
-
-
-class _Sums:
-    """Sums over chunks by name."""
-
-    def __init__(self) -> None:
-        self.totals: dict[str, Tensor] = {}
-
-    def add(self, name: str, value: Tensor) -> None:
-        if name in self.totals:
-            self.totals[name] += value
-        else:
-            self.totals[name] = value

@@ -14,11 +14,11 @@ from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
 from mmpoolformer.ops.channel_mlp import reference, triton_launch
-from mmpoolformer.ops.channel_mlp.arguments import Options, Parameters, learns, product_dtype
-from mmpoolformer.ops.tokens import as_map, as_rows, outer
+from mmpoolformer.ops.channel_mlp.arguments import MLPParameters, Options, learns, product_dtype
+from mmpoolformer.ops.tokens import as_map, as_rows, needed_gradients, outer
 
 
-def channel_mlp(x: Tensor, parameters: Parameters, options: Options, inplace: bool) -> Tensor:
+def channel_mlp(x: Tensor, parameters: MLPParameters, options: Options, inplace: bool) -> Tensor:
     """Compute it; see :func:`mmpoolformer.ops.channel_mlp`.
 
     The reference takes fp64 and empty maps.
@@ -29,9 +29,9 @@ def channel_mlp(x: Tensor, parameters: Parameters, options: Options, inplace: bo
     dtype = product_dtype(x, parameters)
     if learns(x, parameters):
         return _ChannelMLP.apply(options, dtype, x, *parameters)
-    rows = _rows(x)
     with _plain(x):
-        y, *_ = _forward(options, dtype, rows, parameters.map(Tensor.contiguous), inplace=inplace)
+        p = parameters.map(Tensor.contiguous)
+        y, _, _ = _forward(options, dtype, _rows(x), p, keep=False, inplace=inplace)
     return as_map(y, x.shape[2:])
 
 
@@ -41,30 +41,25 @@ class _ChannelMLP(torch.autograd.Function):
     @staticmethod
     def forward(ctx, options, dtype, x, *parameters):
         # Kernels read parameters without strides.
-        rows, parameters = _rows(x), Parameters(*parameters).map(Tensor.contiguous)
+        rows, p = _rows(x), MLPParameters(*parameters).map(Tensor.contiguous)
         with _plain(x):
-            y, statistics, hidden = _forward(options, dtype, rows, parameters, keep=True)
-        ctx.save_for_backward(rows, statistics, hidden, *parameters)
-        ctx.options, ctx.dtype, ctx.size = options, dtype, x.shape[2:]
+            y, statistics, hidden = _forward(options, dtype, rows, p, keep=True, inplace=False)
+        ctx.save_for_backward(rows, statistics, hidden, *p)
+        ctx.per_position, ctx.size = options.per_position, x.shape[2:]
         return as_map(y, x.shape[2:])
 
     @staticmethod
     @once_differentiable
     def backward(ctx, grad):
         rows, statistics, hidden, *parameters = ctx.saved_tensors
-        parameters = Parameters(*parameters)
         _, _, needs_x, *needs = ctx.needs_input_grad
-        needs = Parameters(*needs)
+        p, needs = MLPParameters(*parameters), MLPParameters(*needs)
         with _plain(grad):
-            found, grad_x = _backward(
-                *(ctx.options, ctx.dtype, rows, statistics, hidden, parameters, _rows(grad)),
-                *(needs, needs_x),
+            grad_x, grads = _backward(
+                rows, statistics, hidden, _rows(grad), p, needs, needs_x, ctx.per_position
             )
-        grads = [
-            value.to(parameter.dtype).view_as(parameter) if need else None
-            for value, parameter, need in zip(found, parameters, needs, strict=True)
-        ]
-        return None, None, as_map(grad_x, ctx.size) if needs_x else None, *grads
+        grad_x = as_map(grad_x, ctx.size) if needs_x else None
+        return None, None, grad_x, *needed_gradients(grads, p, needs)
 
 
 def _rows(x: Tensor) -> Tensor:
@@ -79,65 +74,68 @@ def _plain(x: Tensor):
         yield
 
 
-def _cast(value: Tensor | None, dtype: torch.dtype) -> Tensor | None:
-    return None if value is None else value.to(dtype)
-
-
 def _forward(
     options: Options,
     dtype: torch.dtype,
     rows: Tensor,
-    p: Parameters,
+    p: MLPParameters,
     *,
-    keep: bool = False,
-    inplace: bool = False,
+    keep: bool,
+    inplace: bool,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Return the output, ``(B, N, C)``, the statistics and, if kept, what the activation gets."""
-    normed, statistics = triton_launch.normalise(
-        rows, p.norm_weight, p.norm_bias, dtype, options.per_position, options.eps
-    )
-    hidden = F.linear(normed, _cast(p.fc1_weight, dtype), _cast(p.fc1_bias, dtype))
+    """Return the output, ``(B, N, C)``, the statistics and the hidden layer before its activation.
+
+    Without ``keep`` the activation overwrites the hidden layer.
+    """
+    normed, statistics = triton_launch.normalise(rows, p, options, dtype)
+    hidden = _linear(normed, p.fc1_weight, p.fc1_bias)
     activated = torch.empty_like(hidden) if keep else hidden
-    triton_launch.activate(hidden, activated, p.act_scale, p.act_bias)
-    branch = F.linear(activated, _cast(p.fc2_weight, dtype), _cast(p.fc2_bias, dtype))
+    triton_launch.activate(hidden, activated, p)
+    branch = _linear(activated, p.fc2_weight, p.fc2_bias)
     wider = torch.promote_types(rows.dtype, p.norm_weight.dtype)
     y = rows if inplace and rows.dtype == wider else torch.empty_like(rows, dtype=wider)
-    triton_launch.add_branch(rows, branch, y, p.layer_scale, p.res_scale, p.drop_factor)
+    triton_launch.add_branch(rows, branch, y, p)
     return y, statistics, hidden
 
 
+def _linear(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    """Return the product in the type of ``x``."""
+    return F.linear(x, weight.to(x.dtype), None if bias is None else bias.to(x.dtype))
+
+
 def _backward(
-    options, dtype, rows, statistics, hidden, p, grad, needs, needs_x
-) -> tuple[Parameters, Tensor | None]:
-    """Return the gradients of the parameters, fp32, and that of the input."""
+    rows: Tensor,
+    statistics: Tensor,
+    hidden: Tensor,
+    grad: Tensor,
+    p: MLPParameters,
+    needs: MLPParameters,
+    needs_x: bool,
+    per_position: bool,
+) -> tuple[Tensor | None, MLPParameters]:
+    """Return the gradients of the input and, in fp32, of the parameters."""
+    dtype, hidden = hidden.dtype, hidden.flatten(0, 1)
     plain, scaled, branch_sums = triton_launch.branch_gradient(
-        grad, rows if needs.res_scale else None, p.layer_scale, p.drop_factor, dtype
+        grad, rows if needs.res_scale else None, p, dtype
     )
-    hidden = hidden.flatten(0, 1)
     hidden_grad = scaled.flatten(0, 1) @ p.fc2_weight.to(dtype)
-    activated, hidden_sums = triton_launch.activate_backward(
-        hidden, hidden_grad, p.act_scale, p.act_bias
-    )
+    activated, hidden_sums = triton_launch.activate_backward(hidden, hidden_grad, p)
     fc2 = layer_scale = None
     if needs.fc2_weight or needs.layer_scale:
         fc2, layer_scale = _outer_gradients(plain, activated, branch_sums[0], p)
     del plain, scaled, activated
     normed_grad = (hidden_grad @ p.fc1_weight.to(dtype)).view_as(rows)
-    normed, sums = triton_launch.norm_sums(
-        rows, normed_grad, statistics, p.norm_weight, p.norm_bias, options.per_position
-    )
+    normed, sums = triton_launch.norm_sums(rows, normed_grad, statistics, p, per_position)
     fc1 = outer(hidden_grad, normed.flatten(0, 1)) if needs.fc1_weight else None
     del hidden_grad, normed
     grad_x = None
     if needs_x:
         means = None
-        if not options.per_position:
+        if not per_position:
             means = (sums * p.norm_weight.float()).sum(2) / rows[0].numel()
-        grad_x = triton_launch.norm_backward(
-            rows, normed_grad, grad, statistics, means, p.norm_weight, p.res_scale
-        )
+        grad_x = triton_launch.norm_backward(rows, normed_grad, grad, statistics, means, p)
     fc2_bias = branch_sums[0]
-    return Parameters(
+    return grad_x, MLPParameters(
         norm_weight=sums[:, 1].sum(0),
         norm_bias=sums[:, 0].sum(0),
         fc1_weight=fc1,
@@ -146,14 +144,13 @@ def _backward(
         fc2_bias=fc2_bias if p.layer_scale is None else fc2_bias * p.layer_scale.float(),
         layer_scale=layer_scale,
         res_scale=branch_sums[1] if needs.res_scale else None,
-        drop_factor=None,
         act_scale=None if p.act_scale is None else hidden_sums[1].sum(),
         act_bias=None if p.act_bias is None else hidden_sums[2].sum(),
-    ), grad_x
+    )
 
 
 def _outer_gradients(
-    plain: Tensor, activated: Tensor, branch_sum: Tensor, p: Parameters
+    plain: Tensor, activated: Tensor, branch_sum: Tensor, p: MLPParameters
 ) -> tuple[Tensor, Tensor | None]:
     """Return the gradients of fc2's weight and of LayerScale.
 

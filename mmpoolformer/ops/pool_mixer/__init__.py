@@ -6,15 +6,14 @@ from torch import Tensor
 
 from mmpoolformer.ops.dispatch import choose
 from mmpoolformer.ops.pool_mixer import reference, torch_impl
+from mmpoolformer.ops.pool_mixer.arguments import PoolParameters
+
+__all__ = ['PoolParameters', 'pool_mixer']
 
 
 def pool_mixer(
     x: Tensor,
-    norm_weight: Tensor,
-    norm_bias: Tensor | None = None,
-    layer_scale: Tensor | None = None,
-    res_scale: Tensor | None = None,
-    drop_factor: Tensor | None = None,
+    parameters: PoolParameters,
     *,
     pool_size: int = 3,
     eps: float = 1e-5,
@@ -24,28 +23,21 @@ def pool_mixer(
 
     Args:
         x: ``(B, C, H, W)``, any memory format.
-        norm_weight: ``(C,)``.
-        norm_bias: ``(C,)``. It cancels; its gradient is exactly zero.
-        layer_scale: ``(C,)``, factor of the branch, ``None`` for 1.
-        res_scale: ``(C,)``, factor of the shortcut, ``None`` for 1.
-        drop_factor: ``(B,)``, factor of the branch per sample (drop path: 0 or 1 / (1 - rate)).
-            It gets no gradient.
+        parameters: Weight of the norm, and scales.
         pool_size: Side of the window, odd; what lies outside the map does not count.
         eps: Added to the variance.
         fused: One of :data:`mmpoolformer.ops.IMPLEMENTATIONS`.
 
     Returns:
-        ``(B, C, H, W)`` in the wider type of ``x`` and ``norm_weight``.
+        ``(B, C, H, W)`` in the wider type of ``x`` and the norm's weight.
 
     Raises:
         RuntimeError: If the implementation that ``fused`` names cannot run on the device of ``x``.
+        ValueError: If ``fused`` is no implementation.
     """
     implementation = choose(fused, x)
     if implementation == 'triton':
         from mmpoolformer.ops.pool_mixer import triton_impl as module
     else:
-        module = {'reference': reference, 'torch': torch_impl}[implementation]
-    return module.pool_mixer(
-        *(x, norm_weight, norm_bias, layer_scale, res_scale, drop_factor),
-        *(pool_size, eps),
-    )
+        module = torch_impl if implementation == 'torch' else reference
+    return module.pool_mixer(x, parameters, pool_size, eps)

@@ -13,61 +13,49 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
-from mmpoolformer.ops.tokens import CACHED, as_rows, statistics
+from mmpoolformer.ops.pool_mixer.arguments import PoolParameters
+from mmpoolformer.ops.tokens import CACHED, as_rows, needed_gradients, statistics
 
 
-def pool_mixer(
-    x: Tensor,
-    norm_weight: Tensor,
-    norm_bias: Tensor | None,
-    layer_scale: Tensor | None,
-    res_scale: Tensor | None,
-    drop_factor: Tensor | None,
-    pool_size: int,
-    eps: float,
-) -> Tensor:
+def pool_mixer(x: Tensor, parameters: PoolParameters, pool_size: int, eps: float) -> Tensor:
     """Compute it; see :func:`mmpoolformer.ops.pool_mixer`."""
     with torch.autocast(x.device.type, enabled=False):
-        return _PoolMixer.apply(
-            *(x, norm_weight, norm_bias, layer_scale, res_scale, drop_factor),
-            *(pool_size, eps),
-        )
+        return _PoolMixer.apply(pool_size, eps, x, *parameters)
 
 
 class _PoolMixer(torch.autograd.Function):
     """Saves the input and two numbers per sample."""
 
     @staticmethod
-    def forward(
-        ctx, x, norm_weight, norm_bias, layer_scale, res_scale, drop_factor, pool_size, eps
-    ):
-        dtype = torch.promote_types(x.dtype, norm_weight.dtype)
+    def forward(ctx, pool_size, eps, x, *parameters):
+        p = PoolParameters(*parameters)
         x = x.contiguous(memory_format=torch.channels_last)
         mean, rstd = statistics(as_rows(x), eps)
-        factor = _outer(rstd, drop_factor, norm_weight, layer_scale)
-        y = torch.empty_like(x, dtype=dtype)
+        factor = _outer(rstd, p.drop_factor, p.norm_weight, p.layer_scale)
+        y = torch.empty_like(x, dtype=torch.promote_types(x.dtype, p.norm_weight.dtype))
         for strip in _strips(x, pool_size):
             near = x[strip.near].to(factor.dtype)
             pooled = _pool(near, pool_size, strip)[strip.kept]
             near, weight, target = near[strip.kept], factor[strip.samples], y[strip.rows]
             out = target if target.dtype == near.dtype else torch.empty_like(pooled)
-            if res_scale is None:
+            if p.res_scale is None:
                 torch.lerp(near, pooled, weight, out=out)
             else:
-                scale = res_scale.to(near.dtype)[:, None, None]
+                scale = p.res_scale.to(near.dtype)[:, None, None]
                 torch.addcmul(pooled.sub_(near).mul_(weight), near, scale, out=out)
             if out is not target:
                 target.copy_(out)
-        ctx.save_for_backward(x, mean, rstd, norm_weight, layer_scale, res_scale, drop_factor)
+        ctx.save_for_backward(x, mean, rstd, *parameters)
         ctx.pool_size = pool_size
         return y
 
     @staticmethod
     @once_differentiable
     def backward(ctx, grad):
-        x, mean, rstd, norm_weight, layer_scale, res_scale, drop_factor = ctx.saved_tensors
+        x, mean, rstd, *parameters = ctx.saved_tensors
+        p = PoolParameters(*parameters)
         grad = grad.contiguous(memory_format=torch.channels_last)
-        factor = _outer(rstd, drop_factor, norm_weight, layer_scale)
+        factor = _outer(rstd, p.drop_factor, p.norm_weight, p.layer_scale)
         grad_x = torch.empty_like(x, dtype=factor.dtype)
         # Per sample and channel, sums over positions of grad * (pool(x) - x) and of grad * x.
         branch, shortcut = torch.zeros_like(factor[..., 0, 0]), torch.zeros_like(factor[..., 0, 0])
@@ -79,23 +67,23 @@ class _PoolMixer(torch.autograd.Function):
             centred = here - mean[strip.samples, None, None, None]
             branch[strip.samples] += centred.mul_(pooled).sum((2, 3))
             near = near[strip.kept]
-            if res_scale is not None:
+            if p.res_scale is not None:
                 shortcut[strip.samples] += (near * here).sum((2, 3))
-                near = near * res_scale.to(near.dtype)[:, None, None]
+                near = near * p.res_scale.to(near.dtype)[:, None, None]
             torch.addcmul(near, pooled, factor[strip.samples], out=grad_x[strip.rows])
         _add_through_statistics(grad_x, x, mean, rstd, (branch * factor[..., 0, 0]).sum(1))
 
-        def per_channel(*factors):
-            return (_outer(rstd, drop_factor, *factors)[..., 0, 0] * branch).sum(0)
+        def per_channel(factor: Tensor | None) -> Tensor:
+            return (_outer(rstd, p.drop_factor, factor)[..., 0, 0] * branch).sum(0)
 
-        return (
-            grad_x.to(x.dtype),
-            per_channel(layer_scale).to(norm_weight.dtype),
-            torch.zeros_like(norm_weight) if ctx.needs_input_grad[2] else None,
-            None if layer_scale is None else per_channel(norm_weight).to(layer_scale.dtype),
-            None if res_scale is None else shortcut.sum(0).to(res_scale.dtype),
-            *(None, None, None),
+        grads = PoolParameters(
+            norm_weight=per_channel(p.layer_scale),
+            norm_bias=torch.zeros_like(p.norm_weight),
+            layer_scale=per_channel(p.norm_weight),
+            res_scale=shortcut.sum(0),
         )
+        needed = needed_gradients(grads, p, ctx.needs_input_grad[3:])
+        return None, None, grad_x.to(x.dtype), *needed
 
 
 def _add_through_statistics(
@@ -119,23 +107,14 @@ def _outer(rstd: Tensor, drop_factor: Tensor | None, *channels: Tensor | None) -
 
 
 class _Strip(NamedTuple):
-    """Some rows of some samples, as indices.
-
-    Attributes:
-        samples: The samples.
-        rows: Samples and rows of the whole map.
-        near: The same with the rows that windows reach.
-        kept: ``rows`` within ``near``.
-        first: First row of ``near``.
-        height: Rows of the map.
-    """
+    """Some rows of some samples, as indices."""
 
     samples: slice
-    rows: tuple
-    near: tuple
-    kept: tuple
-    first: int
-    height: int
+    rows: tuple  # Samples and rows of the whole map.
+    near: tuple  # The same with the rows that windows reach.
+    kept: tuple  # `rows` within `near`.
+    first: int  # First row of `near`.
+    height: int  # Rows of the map.
 
 
 def _strips(x: Tensor, pool_size: int) -> Iterator[_Strip]:
@@ -171,9 +150,16 @@ def _pool(x: Tensor, pool_size: int, strip: _Strip) -> Tensor:
 def _pool_transposed(grad: Tensor, pool_size: int, strip: _Strip) -> Tensor:
     """Return the gradient of :func:`_pool`; rows beside a cut are wrong."""
     if grad.device.type != 'cpu':
+        window, padding = [pool_size] * 2, [pool_size // 2] * 2
         return torch.ops.aten.avg_pool2d_backward(
-            *(grad, grad, [pool_size, pool_size], [1, 1], [pool_size // 2, pool_size // 2]),
-            *(False, False, None),
+            grad,
+            grad,
+            window,
+            [1, 1],
+            padding,
+            ceil_mode=False,
+            count_include_pad=False,
+            divisor_override=None,
         )
     return _box(_scale_edges(grad / pool_size**2, pool_size, strip), pool_size)
 

@@ -6,6 +6,8 @@ channel, ``a = drop_factor * layer_scale * norm_weight * rstd``.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 import triton
 from torch import Tensor
@@ -13,139 +15,134 @@ from torch.autograd.function import once_differentiable
 
 from mmpoolformer.ops.pool_mixer import reference
 from mmpoolformer.ops.pool_mixer import triton_kernels as kernels
-from mmpoolformer.ops.triton_statistics import MOST_PARTS, part_statistics, size_class, width_of
+from mmpoolformer.ops.pool_mixer.arguments import PoolParameters
+from mmpoolformer.ops.tokens import needed_gradients
+from mmpoolformer.ops.triton_statistics import part_statistics, size_class, width_of
 
 
-def pool_mixer(
-    x: Tensor,
-    norm_weight: Tensor,
-    norm_bias: Tensor | None,
-    layer_scale: Tensor | None,
-    res_scale: Tensor | None,
-    drop_factor: Tensor | None,
-    pool_size: int,
-    eps: float,
-) -> Tensor:
+def pool_mixer(x: Tensor, parameters: PoolParameters, pool_size: int, eps: float) -> Tensor:
     """Compute it; see :func:`mmpoolformer.ops.pool_mixer`.
 
     The reference takes fp64 and empty maps.
     """
-    parameters = (norm_weight, norm_bias, layer_scale, res_scale, drop_factor)
-    if torch.float64 in (x.dtype, norm_weight.dtype) or not x.numel():
-        return reference.pool_mixer(x, *parameters, pool_size, eps)
-    return _PoolMixer.apply(x, *parameters, pool_size, eps)
+    if torch.float64 in (x.dtype, parameters.norm_weight.dtype) or not x.numel():
+        return reference.pool_mixer(x, parameters, pool_size, eps)
+    return _PoolMixer.apply(pool_size, eps, x, *parameters)
 
 
 class _PoolMixer(torch.autograd.Function):
     """Saves the input and two numbers per sample."""
 
     @staticmethod
-    def forward(
-        ctx, x, norm_weight, norm_bias, layer_scale, res_scale, drop_factor, pool_size, eps
-    ):
+    def forward(ctx, pool_size, eps, x, *parameters):
         x = _without_gaps(x)
-        factors = [_packed(v) for v in (norm_weight, layer_scale, res_scale, drop_factor)]
-        y = torch.empty_like(x, dtype=torch.promote_types(x.dtype, norm_weight.dtype))
+        # Kernels read parameters without strides.
+        p = PoolParameters(*(None if value is None else value.contiguous() for value in parameters))
+        y = torch.empty_like(x, dtype=torch.promote_types(x.dtype, p.norm_weight.dtype))
         statistics = x.new_empty((len(x), 2), dtype=torch.float32)
+        factors = p.norm_weight, p.layer_scale, p.res_scale, p.drop_factor
         with torch.cuda.device_of(x):
-            parts = part_statistics(x)
-            _mix(x, None, y, factors, statistics, parts, None, pool_size, eps)
-        ctx.save_for_backward(x, statistics, *factors)
+            parts, length = part_statistics(x)
+            kernels.forward_kernel[_grid(x)](
+                x, y, statistics, *factors, parts, length, eps, size_class(x), **_map(x, pool_size)
+            )
+        ctx.save_for_backward(x, statistics, *p)
         ctx.pool_size = pool_size
         return y
 
     @staticmethod
     @once_differentiable
     def backward(ctx, grad):
-        x, statistics, *factors = ctx.saved_tensors
-        norm_weight, layer_scale, res_scale, drop_factor = factors
-        needs_x, needs_weight, needs_bias, needs_layer, needs_res, *_ = ctx.needs_input_grad
-        scale = norm_weight.float()
-        if layer_scale is not None:
-            scale = scale * layer_scale.float()
+        x, statistics, *parameters = ctx.saved_tensors
+        p = PoolParameters(*parameters)
+        rstd, grad_x = statistics[:, 1:], None
+        factors = p.norm_weight, p.layer_scale, p.res_scale, p.drop_factor
         with torch.cuda.device_of(x):
-            branch, shortcut = _sums(x, grad, statistics, ctx.pool_size, res_scale is not None)
-            rstd = statistics[:, 1:]
-            branch = branch * (rstd if drop_factor is None else rstd * drop_factor.float()[:, None])
-            grad_x = None
-            if needs_x:
+            branch, shortcut = _sums(x, grad, statistics, p.res_scale is not None, ctx.pool_size)
+            per_sample = rstd if p.drop_factor is None else rstd * p.drop_factor.float()[:, None]
+            branch = branch * per_sample
+            if ctx.needs_input_grad[2]:
                 # How far each number of a sample is pulled towards the mean, through rstd.
-                pull = (branch * scale).sum(1, keepdim=True) * rstd.square() / x[0].numel()
-                grad_x = torch.empty_like(x)
-                _mix(grad, x, grad_x, factors, statistics, None, pull, ctx.pool_size, 0.0)
+                pull = (branch * _times(p.norm_weight.float(), p.layer_scale)).sum(1, keepdim=True)
+                pull = pull * rstd.square() / x[0].numel()
+                grad_x, map_ = torch.empty_like(x), _map(x, ctx.pool_size)
+                kernels.backward_kernel[_grid(x)](
+                    x,
+                    grad_x,
+                    statistics,
+                    *factors,
+                    pull,
+                    grad,
+                    *grad.stride(),
+                    size_class(x),
+                    **map_,
+                )
         branch = branch.sum(0)
-        return (
-            grad_x,
-            _times(branch, layer_scale).to(norm_weight.dtype) if needs_weight else None,
-            torch.zeros_like(norm_weight) if needs_bias else None,
-            _times(branch, norm_weight).to(layer_scale.dtype) if needs_layer else None,
-            shortcut.sum(0).to(res_scale.dtype) if needs_res else None,
-            *(None, None, None),
+        grads = PoolParameters(
+            norm_weight=_times(branch, p.layer_scale),
+            norm_bias=torch.zeros_like(branch),
+            layer_scale=_times(branch, p.norm_weight),
+            res_scale=None if shortcut is None else shortcut.sum(0),
         )
+        return None, None, grad_x, *needed_gradients(grads, p, ctx.needs_input_grad[3:])
 
 
 def _without_gaps(x: Tensor) -> Tensor:
     """Return ``x``, copied if it is neither contiguous nor channels-last."""
-    if x.is_contiguous() or x.is_contiguous(memory_format=torch.channels_last):
-        return x
     channels_last = x.stride(1) == 1
     return x.contiguous(
         memory_format=torch.channels_last if channels_last else torch.contiguous_format
     )
 
 
-def _packed(values: Tensor | None) -> Tensor | None:
-    return None if values is None else values.contiguous()
-
-
 def _times(values: Tensor, factor: Tensor | None) -> Tensor:
     return values if factor is None else values * factor
 
 
-def _tile(x: Tensor) -> dict:
-    """Return which axis of a tile is contiguous in memory, and its length."""
-    channels_last = x.is_contiguous(memory_format=torch.channels_last)
-    axis = x.shape[1] if channels_last else x.shape[3]
-    return dict(channels_last=channels_last, contiguous=width_of(axis, 64))
-
-
-def _mix(source, x, out, factors, statistics, parts, pull, pool_size, eps) -> None:
-    """Launch the stencil: forward from ``x``, or backward from the gradient if ``x`` is given."""
-    batch, channels, height, width = source.shape
-
-    def grid(meta):
-        columns, depth = _extent(meta)
-        tiles = triton.cdiv(width, columns) * triton.cdiv(channels, depth)
-        return tiles, triton.cdiv(height, meta['rows']), batch
-
-    values, length = (None, 0) if parts is None else parts
-    kernels.mix_kernel[grid](
-        *(source, x, out, *factors, statistics, values, pull),
-        *(channels, height, width, *source.stride(), *out.stride(), length, eps),
-        *(size_class(out), pool_size, x is not None, MOST_PARTS),
-        **_tile(out),
-    )
-
-
-def _extent(meta: dict) -> tuple[int, int]:
-    """Return columns and channels of a tile."""
-    other = meta['tile'] // meta['contiguous']
-    return (other, meta['contiguous']) if meta['channels_last'] else (meta['contiguous'], other)
-
-
-def _sums(x, grad, statistics, pool_size, with_shortcut) -> tuple[Tensor, Tensor | None]:
+def _sums(
+    x: Tensor, grad: Tensor, statistics: Tensor, with_shortcut: bool, pool_size: int
+) -> tuple[Tensor, Tensor | None]:
     """Return sums over positions of ``grad * (pool(x) - x)`` and ``grad * x``, ``(B, C)`` each."""
     batch, channels, height, width = x.shape
-    meta = dict(tile=1024, rows=8 if height < 64 else 16, **_tile(x))
-    columns, depth = _extent(meta)
-    across, down = triton.cdiv(width, columns), triton.cdiv(height, meta['rows'])
+    tile = dict(tile=1024, rows=8 if height < 64 else 16, **_map(x, pool_size))
+    columns, depth = _extent(tile)
+    across, down = triton.cdiv(width, columns), triton.cdiv(height, tile['rows'])
     kinds = 2 if with_shortcut else 1
     partial = x.new_empty((batch, across * down, kinds, channels), dtype=torch.float32)
     kernels.sum_kernel[(across * triton.cdiv(channels, depth), down, batch)](
-        *(x, grad, statistics, partial, channels, height, width, *x.stride(), *grad.stride()),
-        *(pool_size, with_shortcut),
-        **meta,
-        num_warps=4,
+        x, partial, statistics, grad, *grad.stride(), with_shortcut, **tile
     )
     sums = partial.sum(1)
     return sums[:, 0], sums[:, 1] if with_shortcut else None
+
+
+def _map(x: Tensor, pool_size: int) -> dict:
+    """Return what every kernel is told about the map and the window."""
+    channels, height, width = x.shape[1:]
+    channels_last = x.is_contiguous(memory_format=torch.channels_last)
+    return dict(
+        channels=channels,
+        height=height,
+        width=width,
+        pool_size=pool_size,
+        channels_last=channels_last,
+        contiguous=width_of(channels if channels_last else width, 64),
+    )
+
+
+def _extent(tile: dict) -> tuple[int, int]:
+    """Return columns and channels of a tile."""
+    other = tile['tile'] // tile['contiguous']
+    return (other, tile['contiguous']) if tile['channels_last'] else (tile['contiguous'], other)
+
+
+def _grid(x: Tensor) -> Callable[[dict], tuple[int, int, int]]:
+    """Return the number of programs as a function of the tile, which is tuned."""
+    batch, channels, height, width = x.shape
+
+    def grid(tile: dict) -> tuple[int, int, int]:
+        columns, depth = _extent(tile)
+        tiles = triton.cdiv(width, columns) * triton.cdiv(channels, depth)
+        return tiles, triton.cdiv(height, tile['rows']), batch
+
+    return grid
