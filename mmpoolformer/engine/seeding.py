@@ -59,13 +59,16 @@ def seed_items(loader: DataLoader, seed: int, rank: int) -> None:
     Its sampler hands out indices that carry what the state is made of, and its data set sets that
     state before it makes an item.
     """
-    if isinstance(loader.sampler, SeededSampler):
+    # The batch sampler's: a loader that was given a batch sampler has a dummy of its own beside.
+    chosen = getattr(loader.batch_sampler, 'sampler', None) or loader.sampler
+    if isinstance(chosen, SeededSampler):
         return
-    sampler = SeededSampler(loader.sampler, seed, rank)
-    # A loader refuses `loader.sampler = ...`, to protect its batch sampler, which follows here.
-    loader.__dict__['sampler'] = sampler
-    if getattr(loader.batch_sampler, 'sampler', None) is not None:
-        loader.batch_sampler.sampler = sampler
+    seeded = SeededSampler(chosen, seed, rank)
+    if loader.sampler is chosen:
+        # A loader refuses `loader.sampler = ...`, to protect its batch sampler, which follows here.
+        loader.__dict__['sampler'] = seeded
+    if loader.batch_sampler is not None:
+        loader.batch_sampler.sampler = seeded
     loader.dataset.__class__ = _with_seeded_items(type(loader.dataset))
 
 

@@ -29,6 +29,8 @@ default_hooks['checkpoint'] = dict(interval=2)
 train_cfg = dict(max_iters=4, val_interval=2)
 """
 WORKERS = 'train_dataloader.update(num_workers=2, persistent_workers=True)\n'
+# As for COCO: the batch sampler brings the sampler.
+ASPECT_RATIO = "train_dataloader['batch_sampler'] = dict(type='AspectRatioBatchSampler')\n"
 NO_SEED_HOOK = "default_hooks['seed'] = dict(type='EmptyCacheHook', _delete_=True)\n"
 PRESS = '''
 import os, signal, time
@@ -121,12 +123,13 @@ def test_resumed_equals_uninterrupted(train, tiny, tmp_path, workers):
     assert compare(tmp_path / 'straight/epoch_3.pth', tmp_path / 'straight/epoch_4.pth') != []
 
 
-def test_number_and_life_of_workers_change_nothing(train, tiny, tmp_path):
+@pytest.mark.parametrize('batches', ['', ASPECT_RATIO], ids=['plain', 'by aspect ratio'])
+def test_number_and_life_of_workers_change_nothing(train, tiny, tmp_path, batches):
     """Nor do other images: each has a random state of its own."""
     kinds = {
-        'none': '',
-        'one': 'train_dataloader.update(num_workers=1, persistent_workers=False)\n',
-        'two_that_live_on': WORKERS,
+        'none': batches,
+        'one': batches + 'train_dataloader.update(num_workers=1, persistent_workers=False)\n',
+        'two_that_live_on': batches + WORKERS,
     }
     for name, workers in kinds.items():
         train(tiny(extra=RANDOM + workers, name=name), name)

@@ -2,7 +2,8 @@
 
     python tests/mmcv_operators/make_reference.py
 
-It needs a compiled mmcv (README, "In your own code") and was run with onedl-mmcv 2.3.6 on a CPU.
+It needs a compiled mmcv (docs/openmmlab.md, "mmcv's operators") and was run with onedl-mmcv 2.3.6
+on a CPU.
 """
 
 import sys
