@@ -11,7 +11,7 @@ PY   := $(VENV)/bin/python
 PYTHON ?= $(or $(realpath $(PY)),python3)
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo bench test lint format clean
+.PHONY: help install demo bench test faults docs lint format clean
 
 help: ## Show this list
 	@echo 'Usage: make TARGET [VARIABLE=value]'
@@ -38,6 +38,13 @@ bench: install ## Compare speed and memory with timm and mmpretrain, in minutes 
 test: install ## Run the tests
 	OMP_NUM_THREADS=1 $(PY) -m pytest -n auto --maxprocesses 4 $(ARGS)
 
+faults: install ## Kill and break training runs, and see that nothing is lost (20 minutes)
+	OMP_NUM_THREADS=1 $(PY) -m pytest -n auto --maxprocesses 2 -m faults $(ARGS)
+
+docs: install ## Build the documentation into site/; it needs no network
+	NO_MKDOCS_2_WARNING=1 $(PY) -m mkdocs build --strict --quiet
+	@echo 'Open site/index.html'
+
 lint: install ## Check style and formatting
 	$(PY) -m ruff check .
 	$(PY) -m ruff format --check .
@@ -47,5 +54,5 @@ format: install ## Fix style and formatting
 	$(PY) -m ruff format .
 
 clean: ## Remove build outputs and caches; environments and work_dirs/ stay
-	rm -rf build dist *.egg-info .pytest_cache .ruff_cache .hypothesis
+	rm -rf build dist site *.egg-info .pytest_cache .ruff_cache .hypothesis
 	find . -name '.venv*' -prune -o -name __pycache__ -type d -prune -exec rm -rf {} +

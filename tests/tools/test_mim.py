@@ -19,8 +19,8 @@ import pytest
 import yaml
 from processes import ROOT, run
 
-from mmpoolformer import ARCHS
-from mmpoolformer.zoo.paper_results import RESULTS
+from mmpoolformer import ARCHS, __version__
+from mmpoolformer.zoo.paper_results import OTHER_RECIPES, RESULTS
 
 
 def is_installed(name: str) -> bool:
@@ -38,7 +38,8 @@ ANY_SCORE = ('--cfg-options', 'model.test_cfg.score_thr=0')
 SHORT = ('--cfg-options', 'train_cfg.max_epochs=1', 'default_hooks.logger.interval=1')
 
 
-def test_model_index_is_written_from_the_tables():
+def test_model_index_is_written_from_the_tables(monkeypatch):
+    monkeypatch.syspath_prepend(ROOT / 'tools/maintenance')
     files = runpy.run_path(str(ROOT / 'tools/maintenance/make_metafiles.py'))['files']
     for path, text in files().items():
         assert (ROOT / path).read_text() == text, (
@@ -46,22 +47,39 @@ def test_model_index_is_written_from_the_tables():
         )
 
 
-def test_model_index_holds_every_published_number():
+@pytest.fixture(scope='module')
+def indexed():
+    """The entries of the model index by name."""
     models = {}
     for path in yaml.safe_load((ROOT / 'model-index.yml').read_text())['Import']:
         models |= {m['Name']: m for m in yaml.safe_load((ROOT / path).read_text())['Models']}
+    return models
+
+
+def test_model_index_holds_every_published_number(indexed):
     for name, result in RESULTS.items():
-        entry = models[name]
-        assert (ROOT / entry['Config']).is_file()
+        entry = indexed[name]
+        assert (ROOT / entry['Config']).stem == name
         assert entry['Metadata']['Parameters'] == result.params
         assert [r['Metrics'] for r in entry['Results']] == [
             {k: v} for k, v in result.metrics.items()
         ]
     released = [f'{n}.{t}' for n, a in ARCHS.items() for t, w in a.weights.items() if w.top1]
-    assert set(models) == set(RESULTS) | set(released)
-    assert models['caformer_b36.in21k_ft_in1k_384']['Results'][0]['Metrics'] == {
+    assert set(indexed) == set(RESULTS) | set(released)
+    assert indexed['caformer_b36.in21k_ft_in1k_384']['Results'][0]['Metrics'] == {
         'Top 1 Accuracy': 88.1
     }
+
+
+def test_model_index_claims_for_a_config_what_its_recipe_reached(indexed):
+    assert not set(indexed) & set(OTHER_RECIPES)
+    configs = {name: Path(entry.get('Config', '')).stem for name, entry in indexed.items()}
+    assert all((ROOT / e['Config']).is_file() for e in indexed.values() if 'Config' in e)
+    assert configs['caformer_s18.in1k'] == 'caformer_s18_in1k'
+    # Pretraining on ImageNet-21K is no part of that recipe; the config for 384 px only evaluates.
+    assert configs['caformer_s18.in21k_ft_in1k'] == ''
+    assert configs['caformer_s18.in1k_384'] == 'caformer_s18_384_in1k'
+    assert configs['caformer_s18.in21k_ft_in1k_384'] == 'caformer_s18_384_in1k'
 
 
 @pytest.fixture
@@ -144,10 +162,10 @@ def test_wheel_holds_the_same_for_each_mim(wheel):
     names = zipfile.ZipFile(wheel).namelist()
     of_openmim, of_onedl_mim = (
         {name.removeprefix(folder) for name in names if name.startswith(folder)}
-        for folder in ('mmpoolformer/.mim/', 'mmpoolformer-0.1.0.dist-info/.mim/')
+        for folder in ('mmpoolformer/.mim/', f'mmpoolformer-{__version__}.dist-info/.mim/')
     )
     assert of_openmim == of_onedl_mim
-    configs = {str(path.relative_to(ROOT)) for path in ROOT.glob('configs/**/*.[py]*')}
+    configs = {str(path.relative_to(ROOT)) for path in ROOT.glob('configs/**/*.*')}
     configs = {name for name in configs if '__pycache__' not in name}
     assert {name for name in of_openmim if name.startswith('configs/')} == configs
     tools = of_openmim - configs - {'model-index.yml'}
