@@ -1,5 +1,5 @@
-# Published: 34.0 box AP, 31.2 mask AP (arXiv 2111.11418, table 3).
-# By which recipe is not known: see mask_rcnn_r50_1x.py.
+# Published, probably with another recipe: 34.0 box AP, 31.2 mask AP (arXiv 2111.11418, table 3).
+# With which one is not known: see mask_rcnn_r50_1x.py.
 _base_ = './mask_rcnn_r50_1x.py'
 model = dict(
     backbone=dict(

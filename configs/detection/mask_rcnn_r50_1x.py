@@ -1,4 +1,4 @@
-# Published: 38.0 box AP, 34.4 mask AP (arXiv 2111.11418, table 3).
+# Published, probably with another recipe: 38.0 box AP, 34.4 mask AP (arXiv 2111.11418, table 3).
 # Those are also mmdetection's for SGD and Caffe weights; what this recipe gives is not known.
 _base_ = './mask_rcnn_poolformer_s12_1x.py'
 model = dict(

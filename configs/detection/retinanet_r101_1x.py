@@ -1,5 +1,5 @@
-# Published: 38.5 box AP (arXiv 2111.11418, table 3).
-# Probably by another recipe: see retinanet_r50_1x.py.
+# Published, probably with another recipe: 38.5 box AP (arXiv 2111.11418, table 3).
+# See retinanet_r50_1x.py.
 _base_ = './retinanet_r50_1x.py'
 model = dict(
     backbone=dict(

@@ -1,5 +1,5 @@
-# Published: 31.8 box AP (arXiv 2111.11418, table 3).
-# By which recipe is not known: see retinanet_r50_1x.py.
+# Published, probably with another recipe: 31.8 box AP (arXiv 2111.11418, table 3).
+# With which one is not known: see retinanet_r50_1x.py.
 _base_ = './retinanet_r50_1x.py'
 model = dict(
     backbone=dict(

@@ -1,5 +1,5 @@
-# Published: 36.3 box AP (arXiv 2111.11418, table 3).
-# That is also mmdetection's number for SGD and Caffe weights; what this recipe gives is not known.
+# Published, probably with another recipe: 36.3 box AP (arXiv 2111.11418, table 3).
+# It is also mmdetection's number for SGD and Caffe weights; what this recipe gives is not known.
 _base_ = './retinanet_poolformer_s12_1x.py'
 model = dict(
     backbone=dict(

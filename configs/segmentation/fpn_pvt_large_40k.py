@@ -1,4 +1,5 @@
-# Published: 42.1 mIoU (arXiv 2111.11418, table 4).
+# Published, probably with another recipe: 42.1 mIoU (arXiv 2111.11418, table 4).
+# See fpn_pvt_tiny_40k.py.
 _base_ = './fpn_pvt_tiny_40k.py'
 model = dict(
     backbone=dict(

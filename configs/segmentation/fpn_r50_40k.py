@@ -1,4 +1,4 @@
-# Published: 36.7 mIoU (arXiv 2111.11418, table 4).
+# Published, probably with another recipe: 36.7 mIoU (arXiv 2111.11418, table 4).
 # The row is the PVT paper's, whose repository trains ResNets and ResNeXts with SGD, lr 0.02.
 _base_ = './fpn_poolformer_s12_40k.py'
 model = dict(

@@ -1,5 +1,5 @@
-# Published: 39.7 mIoU (arXiv 2111.11418, table 4).
-# Probably by another recipe: see fpn_r50_40k.py.
+# Published, probably with another recipe: 39.7 mIoU (arXiv 2111.11418, table 4).
+# See fpn_r50_40k.py.
 _base_ = './fpn_r50_40k.py'
 model = dict(
     backbone=dict(

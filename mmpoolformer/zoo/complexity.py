@@ -9,6 +9,7 @@ from mmengine.config import Config
 from mmengine.model import revert_sync_batchnorm
 from mmengine.registry import MODELS, DefaultScope
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 from torch.utils.flop_counter import FlopCounterMode
 
 # (H, W) of the images that models are compared at, by the library they belong to.
@@ -56,11 +57,22 @@ def build_on_meta(cfg: Config) -> nn.Module:
     """Build the model of a config on the meta device: all shapes, no numbers."""
     with DefaultScope.overwrite_default_scope(cfg.default_scope):
         try:
-            with torch.device('meta'):
+            with torch.device('meta'), _WithoutValues():
                 model = MODELS.build(cfg.model)
         except RuntimeError:  # Constructors such as PVT's read numbers from tensors.
             model = MODELS.build(cfg.model).to('meta')
     return revert_sync_batchnorm(model)
+
+
+class _WithoutValues(TorchFunctionMode):
+    """Skips what would fill tensors on the meta device with numbers: slow there, without effect."""
+
+    FILLING = frozenset(('uniform_', 'normal_', 'erfinv_', 'mul_', 'add_', 'clamp_', 'zero_'))
+
+    def __torch_function__(self, func, types, args=(), kwargs=None):
+        if getattr(func, '__name__', '') in self.FILLING and args and args[0].is_meta:
+            return args[0]
+        return func(*args, **(kwargs or {}))
 
 
 def _raw_outputs(model: nn.Module, images: Tensor) -> object:

@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import yaml
+from catalogue import PAPERS, ROOT, Released, leaf_paths, released
 
-from mmpoolformer.zoo.archs import ARCHS
-from mmpoolformer.zoo.paper_results import RESULTS
+from mmpoolformer.zoo.paper_results import RESULTS, Result
 
-ROOT = Path(__file__).resolve().parents[2]
-HEADER = '# Written by tools/maintenance/make_metafiles.py from mmpoolformer/{}.py.\n'
-PAPERS = {
-    'PoolFormer': ('2111.11418', 'MetaFormer Is Actually What You Need for Vision'),
-    'MetaFormer baselines': ('2210.13452', 'MetaFormer Baselines for Vision'),
-    # ResNet, ResNeXt and PVT: their own papers have other results.
-    'Comparison models': ('2111.11418', 'MetaFormer Is Actually What You Need for Vision'),
+HEADER = '# Written by tools/maintenance/make_metafiles.py from mmpoolformer/zoo/{}.py.\n'
+TASKS = {
+    'box AP': 'Object Detection',
+    'mask AP': 'Instance Segmentation',
+    'mIoU': 'Semantic Segmentation',
+    'Top 1 Accuracy': 'Image Classification',
 }
 
 
@@ -26,95 +23,74 @@ def collection(name: str) -> dict:
     return {'Name': name, 'README': 'README.md', 'Paper': paper}
 
 
-def dense_models(folder: str, dataset: str) -> list[dict]:
-    """Return the entries of the detectors or segmenters whose configs are in ``folder``."""
-    tasks = {'box AP': 'Object Detection', 'mask AP': 'Instance Segmentation'}
-    models = []
-    for config, result in RESULTS.items():
-        if not (ROOT / folder / f'{config}.py').is_file():
-            continue
-        models.append(
-            {
-                'Name': config,
-                'In Collection': 'PoolFormer' if '_poolformer_' in config else 'Comparison models',
-                'Config': f'{folder}/{config}.py',
-                'Metadata': {'Parameters': result.params, 'Training Data': dataset},
-                'Results': [
-                    {
-                        'Task': tasks.get(metric, 'Semantic Segmentation'),
-                        'Dataset': dataset,
-                        'Metrics': {metric: value},
-                    }
-                    for metric, value in result.metrics.items()
-                ],
-                **({'Weights': result.weights} if result.weights else {}),
-            }
-        )
-    return models
+def results(dataset: str, metrics: dict[str, float]) -> list[dict]:
+    """Return one entry for each published number."""
+    return [
+        {'Task': TASKS[metric], 'Dataset': dataset, 'Metrics': {metric: value}}
+        for metric, value in metrics.items()
+    ]
 
 
-def classifiers() -> list[dict]:
-    """Return one entry for each released classifier with a published accuracy."""
-    models = []
-    for name, arch in ARCHS.items():
-        for tag, weights in arch.weights.items():
-            if weights.top1 is None:
-                continue
-            config = f'configs/classification/{name}_{tag}.py'
-            models.append(
-                {
-                    'Name': f'{name}.{tag}',
-                    **({'Config': config} if (ROOT / config).is_file() else {}),
-                    'In Collection': 'PoolFormer'
-                    if name.startswith('poolformer_')
-                    else 'MetaFormer baselines',
-                    'Metadata': {
-                        'FLOPs': round(weights.gmacs * 1e9),
-                        'Parameters': arch.params,
-                        'Image Size': weights.img_size,
-                        'Training Data': 'ImageNet-1K',
-                    },
-                    'Results': [
-                        {
-                            'Task': 'Image Classification',
-                            'Dataset': 'ImageNet-1K',
-                            'Metrics': {'Top 1 Accuracy': weights.top1},
-                        }
-                    ],
-                    'Weights': weights.url,
-                }
-            )
-    return models
+def dense_model(name: str, result: Result, config: str) -> dict:
+    """Return the entry of a detector or segmenter."""
+    dataset = 'COCO' if 'detection' in config else 'ADE20K'
+    return {
+        'Name': name,
+        'In Collection': 'PoolFormer',
+        'Config': config,
+        'Metadata': {'Parameters': result.params, 'Training Data': dataset},
+        'Results': results(dataset, result.metrics),
+        'Weights': result.weights,
+    }
+
+
+def classifier(row: Released, config: str) -> dict:
+    """Return the entry of a released classifier.
+
+    A config of 224 px claims only what its own recipe gives, so weights that have also seen
+    ImageNet-21K are entered without it. A config of 384 px is for evaluation, with either weights.
+    """
+    claimed = row.trained or row.weights.img_size == 384
+    data = ['ImageNet-21K', 'ImageNet-1K'] if 'in21k' in row.name else 'ImageNet-1K'
+    return {
+        'Name': row.name,
+        **({'Config': config} if claimed else {}),
+        'In Collection': row.paper,
+        'Metadata': {
+            'FLOPs': round(row.weights.gmacs * 1e9),
+            'Parameters': row.arch.params,
+            'Image Size': row.weights.img_size,
+            'Training Data': data,
+        },
+        'Results': results('ImageNet-1K', {'Top 1 Accuracy': row.weights.top1}),
+        'Weights': row.weights.url,
+    }
 
 
 def files() -> dict[str, str]:
     """Return the content of every file, by its path in the repository."""
+    configs = {name: path.relative_to(ROOT).as_posix() for name, path in leaf_paths().items()}
+    classifiers = [classifier(row, configs[row.config]) for row in released()]
+    dense = [dense_model(name, result, configs[name]) for name, result in RESULTS.items()]
     metafiles = {
         'configs/classification/metafile.yml': (
-            'zoo/archs',
-            {'Collections': [*map(collection, PAPERS)], 'Models': classifiers()},
-        ),
-        'configs/detection/metafile.yml': (
-            'zoo/paper_results',
-            {'Models': dense_models('configs/detection', 'COCO')},
-        ),
-        'configs/segmentation/metafile.yml': (
-            'zoo/paper_results',
-            {'Models': dense_models('configs/segmentation', 'ADE20K')},
-        ),
+            'archs',
+            {'Collections': [*map(collection, PAPERS)], 'Models': classifiers},
+        )
     }
-    metafiles['model-index.yml'] = ('zoo/archs', {'Import': list(metafiles)})
+    for folder in ('configs/detection', 'configs/segmentation'):
+        models = [model for model in dense if model['Config'].startswith(folder)]
+        metafiles[f'{folder}/metafile.yml'] = ('paper_results', {'Models': models})
+    metafiles['model-index.yml'] = ('archs', {'Import': list(metafiles)})
     return {
-        path: HEADER.format(table) + yaml.safe_dump(content, sort_keys=False)
-        for path, (table, content) in metafiles.items()
+        path: HEADER.format(source) + yaml.safe_dump(content, sort_keys=False)
+        for path, (source, content) in metafiles.items()
     }
 
 
 def main() -> None:
     for path, text in files().items():
-        target = ROOT / path
-        target.parent.mkdir(parents=True, exist_ok=True)
-        target.write_text(text, encoding='utf-8')
+        (ROOT / path).write_text(text, encoding='utf-8')
         print(path)
 
 

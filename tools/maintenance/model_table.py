@@ -1,23 +1,26 @@
-"""Write the tables of models in docs/models.md and README.md, or count the models of configs."""
+"""Write the tables of models: docs/models.md, README.md and one README per folder of configs.
+
+With configs as arguments, count only the models of those.
+"""
 
 from __future__ import annotations
 
 import argparse
 import difflib
-import os
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
+from catalogue import PAPERS, ROOT, Leaf, arxiv, difference, leaf_paths, link, released, table
+from folder_pages import folder_pages
 from mmengine.config import Config
 from mmengine.logging import MMLogger
 from tqdm import tqdm
 
 from mmpoolformer.zoo.archs import ARCHS
-from mmpoolformer.zoo.complexity import IMAGE_SIZES, Complexity, measure
-from mmpoolformer.zoo.paper_results import ABLATIONS, MISPRINTS, RESULTS
+from mmpoolformer.zoo.complexity import measure
+from mmpoolformer.zoo.paper_results import ABLATIONS, MISPRINTS, OTHER_RECIPES, RESULTS
 
-ROOT = Path(__file__).resolve().parents[2]
 DOCUMENT, README = ROOT / 'docs' / 'models.md', ROOT / 'README.md'
 MARKERS = '<!-- by tools/maintenance/model_table.py -->\n', '<!-- end -->'
 METHODS = {
@@ -38,6 +41,13 @@ Accuracies are **published**, not measured by us; – means that nobody publishe
 
 *Published ImageNet-1K accuracies at 224 px, drawn by `python tools/maintenance/plot_accuracy.py`.*
 """
+OTHERS = f"""\
+## Published, with another recipe
+
+The first paper compares with these backbones. Its numbers are those of {arxiv('2102.12122')},
+reached in another way as far as is known. Our configs train these backbones as PoolFormer; what
+that gives, nobody published. Parameters and MACs are counted from the configs.
+"""
 
 
 def parse_args() -> argparse.Namespace:
@@ -52,121 +62,100 @@ def parse_args() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def leaves() -> dict[str, Path]:
-    """Return the configs by name."""
-    return {path.stem: path for path in sorted(ROOT.glob('configs/*/**/*.py'))}
+def count(paths: Mapping[str, Path]) -> dict[str, Leaf]:
+    """Count the model of every config, a classifier at the size of its released weights."""
+    sizes = {model.config: (model.weights.img_size,) * 2 for model in released()}
+    leaves = {}
+    for name in tqdm(paths, desc='counting', unit='model', disable=None):
+        cfg = Config.fromfile(paths[name])
+        start = (cfg.model.backbone.get('init_cfg') or {}).get('checkpoint')
+        leaves[name] = Leaf(paths[name], start, measure(cfg, sizes.get(name)))
+    return leaves
 
 
-def count(configs: dict[str, Path]) -> dict[tuple[str, int], Complexity]:
-    """Count every model of a table, by config and image width."""
-    sizes = {name: {IMAGE_SIZES['mmpretrain'][1]} for name in ABLATIONS}
-    for name, arch in ARCHS.items():
-        sizes[f'{name}_in1k'] = {weights.img_size for weights in arch.weights.values()}
-    for name, path in configs.items():
-        if path.parent.name in ('detection', 'segmentation') and '_shapes' not in name:
-            sizes[name] = {IMAGE_SIZES['mmdet' if path.parent.name == 'detection' else 'mmseg'][1]}
-    counts = {}
-    for name in tqdm(sizes, desc='counting', unit='model', disable=None):
-        cfg = Config.fromfile(configs[name])
-        for width in sizes[name]:
-            square = cfg.default_scope == 'mmpretrain'
-            counts[name, width] = measure(cfg, (width, width) if square else None)
-    return counts
-
-
-def table(header: Iterable[str], rows: Iterable[Iterable[object]]) -> str:
-    """Return a table in Markdown, numbers to the right."""
-    header = list(header)
-    lines = [header, ['---', *['---:'] * (len(header) - 1)], *rows]
-    return ''.join(f'| {" | ".join(map(str, line))} |\n' for line in lines)
-
-
-def link(text: str, target: Path, document: Path) -> str:
-    """Return a link from ``document`` to another file of the repository."""
-    return f'[{text}]({os.path.relpath(target, document.parent)})'
-
-
-def size_and_cost(complexity: Complexity) -> tuple[str, str]:
-    return f'{complexity.trainable / 1e6:.1f}', f'{complexity.macs / 1e9:.1f}'
-
-
-def classifier_table(configs: dict[str, Path], counts: dict) -> str:
+def classifier_table(leaves: Mapping[str, Leaf]) -> str:
     rows = []
-    for name, arch in ARCHS.items():
-        config = f'{name}_in1k'
-        for tag, weights in arch.weights.items():
-            if weights.top1 is None:
-                continue
-            title = link(f'{name}.{tag}', configs[config], DOCUMENT)
-            rows.append([title, *size_and_cost(counts[config, weights.img_size]), weights.top1])
+    for model in released():
+        leaf = leaves[model.config]
+        title = link(model.name, leaf.path, DOCUMENT)
+        rows.append([title, leaf.params, leaf.macs, model.weights.top1])
     return table(['weights', 'parameters, M', 'MACs, G', 'ImageNet-1K top-1, %'], rows)
 
 
-def ablation_table(configs: dict[str, Path], counts: dict) -> str:
+def ablation_table(leaves: Mapping[str, Leaf]) -> str:
     rows = []
     for name, published in ABLATIONS.items():
-        first = configs[name].read_text(encoding='utf-8').splitlines()[0]
-        what = first.partition('): ')[2].removesuffix('.') or 'PoolFormer-S12'
-        cells = *size_and_cost(counts[name, 224]), published.top1
-        rows.append([link(what, configs[name], DOCUMENT), *cells])
+        leaf = leaves[name]
+        title = link(difference(leaf.path), leaf.path, DOCUMENT)
+        rows.append([title, leaf.params, leaf.macs, published.top1])
     return table(['variant', 'parameters, M', 'MACs, G', 'ImageNet-1K top-1, %'], rows)
 
 
-def dense_table(method: str, configs: dict[str, Path], counts: dict) -> str:
+def dense_table(method: str, names: Iterable[str], leaves: Mapping[str, Leaf]) -> str:
     _, metrics, schedule = METHODS[method]
-    names = [name for name, _ in counts if name.startswith(f'{method}_')]
-    order = [*RESULTS, *names]  # Published ones first, as in the paper.
     rows = []
-    for name in sorted(names, key=order.index):
-        model = name.removeprefix(f'{method}_').removesuffix(f'_{schedule}')
-        width = next(width for config, width in counts if config == name)
-        result = RESULTS.get(name)
+    for name in names:
+        leaf = leaves[name]
+        backbone = name.removeprefix(f'{method}_').removesuffix(f'_{schedule}')
+        result = RESULTS.get(name) or OTHER_RECIPES.get(name)
         scores = [result.metrics[metric] if result else '–' for metric in metrics]
-        rows.append(
-            [link(model, configs[name], DOCUMENT), *size_and_cost(counts[name, width]), *scores]
-        )
+        title = link(backbone, leaf.path, DOCUMENT)
+        rows.append([title, leaf.params, leaf.macs, *scores])
     return table(['backbone', 'parameters, M', 'MACs, G', *metrics], rows)
 
 
-def document(configs: dict[str, Path], counts: dict) -> str:
+def dense_tables(leaves: Mapping[str, Leaf]) -> tuple[dict[str, str], dict[str, str]]:
+    """Return a table by method of what our recipe trains, and one of the comparison models."""
+    ours, others = {}, {}
+    for method, (title, _, schedule) in METHODS.items():
+        names = [n for n in leaves if n.startswith(f'{method}_') and n.endswith(f'_{schedule}')]
+        order = [*RESULTS, *OTHER_RECIPES, *names]  # Published ones first, as in the paper.
+        names.sort(key=order.index)
+        ours[title] = dense_table(method, [n for n in names if n not in OTHER_RECIPES], leaves)
+        others[title] = dense_table(method, [n for n in names if n in OTHER_RECIPES], leaves)
+    return ours, others
+
+
+def document(leaves: Mapping[str, Leaf]) -> str:
     """Return docs/models.md."""
+    number, _ = PAPERS['PoolFormer']
     parts = [
         INTRODUCTION,
         '## Classifiers\n',
-        classifier_table(configs, counts),
+        classifier_table(leaves),
         '## Ablations of PoolFormer-S12\n',
-        'Table 5 of [arXiv 2111.11418](https://arxiv.org/abs/2111.11418).\n',
-        ablation_table(configs, counts),
+        f'Table 5 of {arxiv(number)}.\n',
+        ablation_table(leaves),
     ]
-    for method, (title, *_) in METHODS.items():
-        parts += [f'## {title}\n', dense_table(method, configs, counts)]
+    ours, others = dense_tables(leaves)
+    for title, text in ours.items():
+        parts += [f'## {title}\n', text]
+    parts.append(OTHERS)
+    for title, text in others.items():
+        parts += [f'### {title}\n', text]
     return '\n'.join(parts)
 
 
-def summary_table(configs: dict[str, Path], counts: dict) -> str:
-    """Return the table of PoolFormers in the README."""
+def summary_table(leaves: Mapping[str, Leaf]) -> str:
+    """Return the table of PoolFormers in the README, without links, so that its lines are short."""
     names = [name for name in ARCHS if name.startswith('poolformer_')]
-    classifiers = [counts[f'{name}_in1k', 224] for name in names]
+    classifiers = [leaves[f'{name}_in1k'] for name in names]
     rows = [
         ['ImageNet-1K top-1, %', *(ARCHS[name].weights['in1k'].top1 for name in names)],
-        [
-            'parameters, M / MACs, G',
-            *(' / '.join(size_and_cost(complexity)) for complexity in classifiers),
-        ],
+        ['parameters, M / MACs, G', *(f'{leaf.params} / {leaf.macs}' for leaf in classifiers)],
     ]
     for method, (title, metrics, schedule) in METHODS.items():
         dense = [f'{method}_{name}_{schedule}' for name in names]
-        scores, params = [], []
+        scores = []
         for name in dense:
             metric = RESULTS[name].metrics.values() if name in RESULTS else '–'
-            scores.append(link(' / '.join(map(str, metric)), configs[name], README))
-            complexity = next(c for (config, _), c in counts.items() if config == name)
-            params.append(size_and_cost(complexity)[0])
-        rows += [[f'{title}, {" / ".join(metrics)}', *scores], ['parameters, M', *params]]
+            scores.append(' / '.join(map(str, metric)))
+        rows.append([f'{title}, {" / ".join(metrics)}', *scores])
+        rows.append(['parameters, M', *(leaves[name].params for name in dense)])
     return table(['', *(name.removeprefix('poolformer_').upper() for name in names)], rows)
 
 
-def contradictions(counts: dict) -> list[str]:
+def contradictions(leaves: Mapping[str, Leaf]) -> list[str]:
     """Return published counts that differ from ours by more than their rounding."""
     found = []
 
@@ -175,57 +164,71 @@ def contradictions(counts: dict) -> list[str]:
         if name not in MISPRINTS and not ours - 0.055 <= published <= most + 0.055:
             found.append(f'{name}: {ours:.3f} {what}, published {published}')
 
-    # The published MACs of some models count norms, too: up to 0.8 % more.
-    for name, arch in ARCHS.items():
-        for weights in arch.weights.values():
-            macs = counts[f'{name}_in1k', weights.img_size].macs / 1e9
-            compare(name, 'GMACs', macs, macs * 1.008, weights.gmacs)
+    def compare_macs(name: str, published: float) -> None:
+        # The published MACs of some models count norms, too: up to 0.8 % more.
+        macs = leaves[name].complexity.macs / 1e9
+        compare(name, 'GMACs', macs, macs * 1.008, published)
+
+    def compare_params(name: str, published: float) -> None:
+        trainable = leaves[name].complexity.trainable / 1e6
+        compare(name, 'M parameters', trainable, trainable, published)
+
+    for model in released():
+        compare_macs(model.config, model.weights.gmacs)
     for name, published in ABLATIONS.items():
-        complexity = counts[name, 224]
-        macs, trainable = complexity.macs / 1e9, complexity.trainable / 1e6
-        compare(name, 'GMACs', macs, macs * 1.008, published.gmacs)
-        compare(name, 'M parameters', trainable, trainable, published.params)
-    for (name, _), complexity in counts.items():
-        if name in RESULTS:
-            trainable = complexity.trainable / 1e6
-            compare(name, 'M parameters', trainable, trainable, RESULTS[name].printed)
+        compare_macs(name, published.gmacs)
+        compare_params(name, published.params)
+    for name, result in {**RESULTS, **OTHER_RECIPES}.items():
+        compare_params(name, result.printed)
     return found
+
+
+def texts(leaves: Mapping[str, Leaf]) -> dict[Path, str]:
+    """Return what each file should hold."""
+    before, rest = README.read_text(encoding='utf-8').split(MARKERS[0])
+    after = rest[rest.index(MARKERS[1]) :]
+    summary = before + MARKERS[0] + summary_table(leaves) + after
+    return {DOCUMENT: document(leaves), README: summary, **folder_pages(leaves)}
+
+
+def compare_or_write(path: Path, text: str, check: bool) -> list[str]:
+    """Bring a file up to date; or return the lines that would change, where ``check`` is set."""
+    old = path.read_text(encoding='utf-8') if path.is_file() else ''
+    if old == text:
+        return []
+    name = str(path.relative_to(ROOT))
+    if check:
+        return [
+            *difflib.unified_diff(
+                old.splitlines(), text.splitlines(), name, 'recomputed', n=0, lineterm=''
+            )
+        ]
+    path.write_text(text, encoding='utf-8')
+    print(name)
+    return []
+
+
+def print_counts(configs: Iterable[Path], shape: tuple[int, int] | None) -> None:
+    """Print sizes and costs of the models of some configs."""
+    rows = []
+    for path in configs:
+        complexity = measure(Config.fromfile(path), shape)
+        rows.append([path.stem, complexity.params, complexity.trainable, complexity.macs])
+    print(table(['config', 'parameters', 'trainable', 'MACs'], rows), end='')
 
 
 def main() -> None:
     args = parse_args()
     MMLogger.get_instance('mmengine').setLevel('WARNING')
     if args.configs:
-        rows = []
-        for path in args.configs:
-            complexity = measure(Config.fromfile(path), args.shape)
-            rows.append([path.stem, complexity.params, complexity.trainable, complexity.macs])
-        print(table(['config', 'parameters', 'trainable', 'MACs'], rows), end='')
-        return
-    configs = leaves()
-    counts = count(configs)
-    readme = README.read_text(encoding='utf-8')
-    before, rest = readme.split(MARKERS[0])
-    after = rest[rest.index(MARKERS[1]) :]
-    texts = {
-        DOCUMENT: document(configs, counts),
-        README: before + MARKERS[0] + summary_table(configs, counts) + after,
-    }
-    problems = contradictions(counts)
-    for path, text in texts.items():
-        if not args.check:
-            path.write_text(text, encoding='utf-8')
-            print(path.relative_to(ROOT))
-            continue
-        old = path.read_text(encoding='utf-8') if path.is_file() else ''
-        problems += difflib.unified_diff(
-            *(old.splitlines(), text.splitlines()),
-            *(f'{path.relative_to(ROOT)}', 'recomputed'),
-            lineterm='',
-            n=0,
-        )
+        return print_counts(args.configs, args.shape)
+    leaves = count(leaf_paths())
+    problems = contradictions(leaves)
+    for path, text in texts(leaves).items():
+        problems += compare_or_write(path, text, args.check)
     if problems:
         sys.exit('\n'.join(problems))
+    return None
 
 
 if __name__ == '__main__':
