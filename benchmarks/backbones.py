@@ -15,6 +15,7 @@ from torch import nn
 from benchmarks.command_line import make_parser, measure_all
 from benchmarks.workload import Entry, Setting, Workload, randomise
 from mmpoolformer import ARCHS, MetaFormer, convert_state_dict, create_model
+from mmpoolformer.ops.dispatch import IMPLEMENTATIONS
 
 # Six minutes on two cores, all of them.
 _SHAPES = {'inference': [(1, 800, 1344), (1, 224, 224), (8, 224, 224)], 'training': [(2, 512, 512)]}
@@ -36,8 +37,8 @@ def entries_of(model: str, device: str, *, compiled: bool, channels_last: bool) 
 
 
 def our_entries(device: str) -> list[Entry]:
-    """Return our implementations; on a CPU ``'auto'`` is ``'torch'``."""
-    names = ('auto', 'reference', 'torch') if device.startswith('cuda') else ('auto', 'reference')
+    """Return our implementations; on a CPU ``'auto'`` is ``'torch'``, and Triton does not run."""
+    names = IMPLEMENTATIONS if device.startswith('cuda') else ('auto', 'reference')
     return [Entry('ours', name) for name in names]
 
 

@@ -64,7 +64,7 @@ def measure_all(
     if problem := device_problem(args.device):
         sys.exit(f'--device {args.device} cannot be used: {problem}')
     if args.device.startswith('cuda'):
-        torch.cuda.set_device(args.device)
+        torch.cuda.set_device(torch.device(args.device).index or 0)
         torch.backends.cudnn.benchmark = True
         torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = args.tf32
     tables = []
@@ -127,6 +127,6 @@ def _draw(axis: Axes, table: dict) -> None:
     axis.bar_label(bars, rows.p50.map('{:.1f} ms'.format) + ratios, padding=4)
     axis.axvline(table['limit']['milliseconds'], color='black', ls='--')
     axis.invert_yaxis()
-    axis.margins(x=0.2)
+    axis.margins(x=0.3)
     quantity = 'ms: median, quartiles (× the fastest other package, eager); dashed: the limit'
     axis.set(title=table['title'], xlabel=quantity)

@@ -2,7 +2,7 @@
 
 import json
 import sys
-from functools import partial
+from functools import cache, partial
 
 import pandas as pd
 import pytest
@@ -17,6 +17,7 @@ from mmpoolformer import create_model
 from mmpoolformer.zoo.archs import ARCHS, Arch
 
 SMALL = Setting('small', (1, 33, 65), seconds=0.01, rounds=2, memory=False)
+MACHINE = cache(command_line.get_env_info)  # It takes seconds.
 OURS = [Entry('ours', 'reference'), Entry('ours', 'torch')]
 
 
@@ -29,6 +30,7 @@ def small_models(monkeypatch):
 @pytest.fixture
 def command(monkeypatch, tmp_path):
     """Run a command with the shortest of times: ``command(backbones, '--shapes', '1x33x65')``."""
+    monkeypatch.setattr(command_line, 'get_env_info', MACHINE)
     for variable in ('TORCHINDUCTOR_CACHE_DIR', 'LOCAL_RANK'):
         monkeypatch.setenv(variable, '0')
     monkeypatch.chdir(tmp_path)
@@ -64,6 +66,13 @@ def test_no_result_if_an_entry_computes_something_else():
 
     with pytest.raises(DisagreementError, match=r'timm does not agree.*map 2 is off by'):
         measure(build, [*OURS, Entry('timm')], SMALL)
+
+
+def test_what_does_not_run_is_left_out():
+    build = partial(backbones.build, 'poolformer_tiny')  # timm does not have it.
+    table = measure(build, [OURS[0], Entry('timm')], SMALL)
+    assert [row['entry'] for row in table['rows']] == ['ours reference']
+    assert table['notes'][0].startswith('timm is left out: ')
 
 
 def test_the_limit_counts_attention():
