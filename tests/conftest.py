@@ -7,11 +7,19 @@ from tiny import write_config
 from mmpoolformer.datasets.shapes import generate
 from mmpoolformer.ops import dispatch
 
+SHIPPED_THRESHOLD = dispatch.SMALL
+
 
 @pytest.fixture(autouse=True)
 def small_maps_are_fused(monkeypatch):
-    """Let tests see with small images what users get with large ones."""
+    """Let tests see with small images what users get with large ones, see shipped_threshold."""
     monkeypatch.setattr(dispatch, 'SMALL', 0)
+
+
+@pytest.fixture
+def shipped_threshold(small_maps_are_fused, monkeypatch):
+    """Let a test see which maps are fused for users."""
+    monkeypatch.setattr(dispatch, 'SMALL', SHIPPED_THRESHOLD)
 
 
 @pytest.fixture(scope='session')

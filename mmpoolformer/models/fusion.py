@@ -118,7 +118,10 @@ def _scale(module: nn.Module) -> Tensor | None:
 
 
 def _drop_factor(drop_path: nn.Module, x: Tensor) -> Tensor | None:
-    """Return what DropPath multiplies each sample by, from the same random numbers."""
+    """Return what DropPath multiplies each sample by, from the same random numbers.
+
+    Under autocast they may be others, as DropPath may then get a branch of a narrower type.
+    """
     rate = getattr(drop_path, 'drop_prob', 0.0)
     if not rate or not drop_path.training:
         return None

@@ -159,7 +159,7 @@ def _tiling(x: Tensor, whole_rows: bool = False, walk: bool = False) -> _Tiling:
     # More rows per program mean fewer partial sums.
     steps = min(max(tokens // (_PROGRAMS * rows), 1), 16) if walk else 1
     programs = triton.cdiv(tokens, rows * steps)
-    sizes = (tokens, channels, *([steps] if walk else []), rows, columns)
+    sizes = (tokens, channels, steps, rows, columns) if walk else (tokens, channels, rows, columns)
     return _Tiling((programs * triton.cdiv(channels, columns), batch), programs, sizes)
 
 

@@ -151,15 +151,9 @@ def _pool_transposed(grad: Tensor, pool_size: int, strip: _Strip) -> Tensor:
     """Return the gradient of :func:`_pool`; rows beside a cut are wrong."""
     if grad.device.type != 'cpu':
         window, padding = [pool_size] * 2, [pool_size // 2] * 2
+        # The sizes are not rounded up, and what lies outside the map does not count.
         return torch.ops.aten.avg_pool2d_backward(
-            grad,
-            grad,
-            window,
-            [1, 1],
-            padding,
-            ceil_mode=False,
-            count_include_pad=False,
-            divisor_override=None,
+            grad, grad, window, [1, 1], padding, False, False, None
         )
     return _box(_scale_edges(grad / pool_size**2, pool_size, strip), pool_size)
 

@@ -42,9 +42,9 @@ class _PoolMixer(torch.autograd.Function):
         statistics = x.new_empty((len(x), 2), dtype=torch.float32)
         factors = p.norm_weight, p.layer_scale, p.res_scale, p.drop_factor
         with torch.cuda.device_of(x):
-            parts, length = part_statistics(x)
+            parts, about = part_statistics(x), _about(x, pool_size)
             kernels.forward_kernel[_grid(x)](
-                x, y, statistics, *factors, parts, length, eps, size_class(x), **_map(x, pool_size)
+                x, y, statistics, *factors, *parts, eps, size_class(x), **about
             )
         ctx.save_for_backward(x, statistics, *p)
         ctx.pool_size = pool_size
@@ -56,26 +56,19 @@ class _PoolMixer(torch.autograd.Function):
         x, statistics, *parameters = ctx.saved_tensors
         p = PoolParameters(*parameters)
         rstd, grad_x = statistics[:, 1:], None
+        strides, about = grad.stride(), _about(x, ctx.pool_size)
         factors = p.norm_weight, p.layer_scale, p.res_scale, p.drop_factor
         with torch.cuda.device_of(x):
-            branch, shortcut = _sums(x, grad, statistics, p.res_scale is not None, ctx.pool_size)
+            branch, shortcut = _sums(x, grad, statistics, p.res_scale is not None, about)
             per_sample = rstd if p.drop_factor is None else rstd * p.drop_factor.float()[:, None]
             branch = branch * per_sample
             if ctx.needs_input_grad[2]:
                 # How far each number of a sample is pulled towards the mean, through rstd.
                 pull = (branch * _times(p.norm_weight.float(), p.layer_scale)).sum(1, keepdim=True)
                 pull = pull * rstd.square() / x[0].numel()
-                grad_x, map_ = torch.empty_like(x), _map(x, ctx.pool_size)
+                grad_x = torch.empty_like(x)
                 kernels.backward_kernel[_grid(x)](
-                    x,
-                    grad_x,
-                    statistics,
-                    *factors,
-                    pull,
-                    grad,
-                    *grad.stride(),
-                    size_class(x),
-                    **map_,
+                    x, grad_x, statistics, *factors, pull, grad, *strides, size_class(x), **about
                 )
         branch = branch.sum(0)
         grads = PoolParameters(
@@ -100,11 +93,11 @@ def _times(values: Tensor, factor: Tensor | None) -> Tensor:
 
 
 def _sums(
-    x: Tensor, grad: Tensor, statistics: Tensor, with_shortcut: bool, pool_size: int
+    x: Tensor, grad: Tensor, statistics: Tensor, with_shortcut: bool, about: dict
 ) -> tuple[Tensor, Tensor | None]:
     """Return sums over positions of ``grad * (pool(x) - x)`` and ``grad * x``, ``(B, C)`` each."""
     batch, channels, height, width = x.shape
-    tile = dict(tile=1024, rows=8 if height < 64 else 16, **_map(x, pool_size))
+    tile = dict(tile=1024, rows=8 if height < 64 else 16, **about)
     columns, depth = _extent(tile)
     across, down = triton.cdiv(width, columns), triton.cdiv(height, tile['rows'])
     kinds = 2 if with_shortcut else 1
@@ -116,7 +109,7 @@ def _sums(
     return sums[:, 0], sums[:, 1] if with_shortcut else None
 
 
-def _map(x: Tensor, pool_size: int) -> dict:
+def _about(x: Tensor, pool_size: int) -> dict:
     """Return what every kernel is told about the map and the window."""
     channels, height, width = x.shape[1:]
     channels_last = x.is_contiguous(memory_format=torch.channels_last)
