@@ -83,8 +83,17 @@ def _can_fuse(
         block.residual
         and type(block.drop_path) in (DropPath, nn.Identity)
         and all(type(scale) in (Scale, nn.Identity) for scale in scales)
-        and not torch_module._has_any_global_hook()
+        and not _all_modules_are_hooked()
         and not any(_is_hooked(part) for part in (*parts, *scales, block.drop_path))
+    )
+
+
+def _all_modules_are_hooked() -> bool:
+    return bool(
+        torch_module._global_forward_hooks
+        or torch_module._global_forward_pre_hooks
+        or torch_module._global_backward_hooks
+        or torch_module._global_backward_pre_hooks
     )
 
 

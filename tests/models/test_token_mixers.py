@@ -253,7 +253,7 @@ def test_every_part_of_a_block_can_differ_between_stages():
 
 def test_contributing_shows_how_to_add_a_mixer():
     """Its example runs as it is printed, and is as short as it says."""
-    text = (Path(__file__).parents[2] / 'CONTRIBUTING.md').read_text(encoding='utf-8')
+    text = (Path(__file__).parents[2] / 'docs/architecture.md').read_text(encoding='utf-8')
     section = text.partition('## Add a token mixer')[2].partition('\n## ')[0]
     (code,) = re.findall('```python\n(.*?)```', section, re.DOTALL)
     assert len([line for line in code.splitlines() if line.strip()]) < 15

@@ -46,6 +46,7 @@ def problem(request, monkeypatch):
     if request.param == 'old':
         monkeypatch.setattr(triton, '__version__', '3.2.0')
         return 'needs Triton 3.4 or newer'
+    pytest.importorskip('triton', minversion='3.4')
     if request.param == 'not imported':
         monkeypatch.setitem(sys.modules, 'mmpoolformer.ops.pool_mixer.triton_impl', None)
         return r'cannot run here \(ModuleNotFoundError'
@@ -70,7 +71,7 @@ def test_unknown_names_are_refused(fused):
 
 @pytest.mark.smoke
 def test_what_cannot_run_is_refused():
-    pytest.importorskip('triton')
+    pytest.importorskip('triton', minversion='3.4')
     with pytest.raises(RuntimeError, match=r"fused='triton' runs on CUDA devices only, and"):
         pool_mixer(*pack(pool_case((1, 3, 4, 5))), fused='triton')
 

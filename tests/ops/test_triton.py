@@ -21,7 +21,7 @@ from processes import run as run_process
 
 from mmpoolformer.ops import PoolParameters, channel_mlp, pool_mixer
 
-pytest.importorskip('triton')
+pytest.importorskip('triton', minversion='3.4')
 
 # Triton reads it when it is imported: the whole file runs once more in a process that has it set.
 INTERPRETED = os.environ.get('TRITON_INTERPRET') == '1'
