@@ -58,7 +58,8 @@ def load_pretrained(
     _drop_unused(weights, backbone)
 
     expected = backbone.state_dict()
-    fresh = _fresh_norms(expected, weights, is_detector=bool(others))
+    is_detector = any(name.endswith('_head') for name in others)  # Classifiers have a `head`.
+    fresh = _fresh_norms(expected, weights, is_detector)
     missing = [k for k in expected if k not in weights and k not in fresh]
     left_over = [k for k in weights if k not in expected and not _OUTPUT_NORM.match(k)]
     misshapen = [k for k in expected if k in weights and weights[k].shape != expected[k].shape]

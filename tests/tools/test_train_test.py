@@ -55,7 +55,7 @@ def test_segmentation(forked, tiny, tmp_path):
     assert train.code == 0, train.text[-3000:]
     weights = read_checkpoint(tmp_path / 'here/iter_2.pth')['state_dict']
     assert 'decode_head.scale_heads.0.0.bn.running_mean' in weights
-    config_text = (tmp_path / 'here/tiny.py').read_text()
+    config_text = (tmp_path / 'here/config.py').read_text()
     assert "type='SyncBN'" not in config_text
     assert "type='BN'" in config_text
     assert log_lines(train.text, 'Iter(train)')
