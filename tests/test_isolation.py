@@ -51,8 +51,9 @@ def run_without(blocked: set[str], code: str, folder: Path) -> subprocess.Comple
 @pytest.mark.smoke
 @pytest.mark.parametrize('package', sorted(DOWNSTREAM))
 def test_builds_with_only_one_package(package, tmp_path):
-    # mmdet's models cannot be imported without mmcv's operators, which this package brings.
-    first = 'import mmpoolformer' if package == 'mmdet' else ''
+    # The models of mmdet, and of the original mmseg, cannot be imported without mmcv's operators,
+    # which this package brings.
+    first = 'import mmpoolformer' if package in ('mmdet', 'mmseg') else ''
     code = f"""
 {first}
 import torch
