@@ -35,8 +35,8 @@ bench: install ## Compare speed and memory with timm and mmpretrain, in minutes 
 	$(PY) -m benchmarks.backbones $(ARGS)
 
 # Four at most, because each imports three libraries and some start processes of their own.
-test: install ## Run the tests
-	OMP_NUM_THREADS=1 $(PY) -m pytest -n auto --maxprocesses 4 $(ARGS)
+test: install ## Run the tests; ARGS="-m exhaustive" runs those of the largest models
+	OMP_NUM_THREADS=1 $(PY) -m pytest -n auto --maxprocesses 4 --dist worksteal $(ARGS)
 
 faults: install ## Kill and break training runs, and see that nothing is lost (20 minutes)
 	OMP_NUM_THREADS=1 $(PY) -m pytest -n auto --maxprocesses 2 -m faults $(ARGS)

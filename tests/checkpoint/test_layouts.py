@@ -20,8 +20,13 @@ from mmpoolformer import (
 )
 from mmpoolformer.checkpoint import LAYOUTS, detect_layout, load_weights, unwrap
 
-SIZES = ('s12', 's24', 's36', 'm36', 'm48')
-FAMILIES_OF_TIMM = [name for name in ARCHS if not name.startswith(('identity', 'rand'))]
+exhaustive = pytest.mark.exhaustive
+SIZES = ['s12', 's24', *(pytest.param(size, marks=exhaustive) for size in ('s36', 'm36', 'm48'))]
+FAMILIES_OF_TIMM = [
+    name if name.endswith(('_s12', '_s18')) else pytest.param(name, marks=exhaustive)
+    for name in ARCHS
+    if not name.startswith(('identity', 'rand'))
+]
 NO_NORM = {'type': 'Identity'}
 
 

@@ -319,6 +319,7 @@ def test_the_reference_takes_double_precision():
     assert errors(run_triton(channel_mlp, values), truth(channel_mlp, values))['y'] < 1e-12
 
 
+@pytest.mark.exhaustive
 @pytest.mark.skipif(INTERPRETED, reason='is what this test starts')
 def test_interpreter(tmp_path):
     """All of the above on a CPU."""
@@ -328,6 +329,7 @@ def test_interpreter(tmp_path):
     assert ' passed' in finished.out
 
 
+@pytest.mark.exhaustive
 @pytest.mark.skipif(INTERPRETED, reason='the interpreter compiles nothing')
 def test_kernels_compile(tmp_path):
     """The compiler takes less of Python than the interpreter; it needs no GPU."""

@@ -17,6 +17,8 @@ from pathlib import Path
 import mmcv
 import pytest
 import yaml
+from mmengine.config import Config
+from patches import save_model
 from processes import ROOT, run
 
 from mmpoolformer import ARCHS, __version__
@@ -174,15 +176,36 @@ def test_wheel_holds_the_same_for_each_mim(wheel):
 
 
 @needs_mim
-def test_mim_trains_and_tests_by_name(mim):
-    text = mim('train', 'mmpoolformer', CONFIG, *SHORT, '--work-dir', mim.work_dir)
+@only_onedl
+def test_mim_of_a_clone_trains_and_tests_by_name(mim_of_clone):
+    mim, work_dir = mim_of_clone, mim_of_clone.work_dir
+    text = mim('train', 'mmpoolformer', CONFIG, *SHORT, '--work-dir', work_dir)
     assert 'we find the config file' in text
-    checkpoint, test_dir = mim.work_dir / 'epoch_1.pth', mim.work_dir / 'test'
-    options = ('--checkpoint', checkpoint, *ANY_SCORE, '--work-dir', test_dir)
+    options = (
+        '--checkpoint',
+        work_dir / 'epoch_1.pth',
+        *ANY_SCORE,
+        '--work-dir',
+        work_dir / 'test',
+    )
     assert 'coco/bbox_mAP' in mim('test', 'mmpoolformer', CONFIG, *options)
     # Two of one name are one too many for mim: it searches the work dirs in a clone, too.
-    assert (test_dir / 'config.py').is_file()
-    assert not list(mim.work_dir.rglob(CONFIG))
+    assert (work_dir / 'test/config.py').is_file()
+    assert not list(work_dir.rglob(CONFIG))
+
+
+def untrained(config, path):
+    """Write a checkpoint of a shipped config: training one here would only take time."""
+    cfg = Config.fromfile(ROOT / 'configs' / config)
+    cfg.model.backbone.init_cfg = None
+    return save_model(cfg, path)
+
+
+@needs_mim
+def test_mim_of_a_wheel_tests_by_name(mim_of_wheel, tmp_path):
+    checkpoint = untrained(f'detection/{CONFIG}', tmp_path / 'untrained.pth')
+    options = ('--checkpoint', checkpoint, *ANY_SCORE, '--work-dir', mim_of_wheel.work_dir)
+    assert 'coco/bbox_mAP' in mim_of_wheel('test', 'mmpoolformer', CONFIG, *options)
 
 
 @needs_mim
@@ -205,11 +228,9 @@ def test_mim_tests_with_the_tools_of_mmdet(mim_of_clone, elsewhere):
 
 
 @needs_mim
-def test_mim_trains_and_tests_with_the_tools_of_mmseg(mim_of_clone, elsewhere):
+def test_mim_tests_with_the_tools_of_mmseg(mim_of_clone, tmp_path):
     config = ROOT / 'configs/segmentation' / SEGMENTER
-    short = ('train_cfg.max_iters=2', 'default_hooks.checkpoint.interval=2')
-    mim_of_clone('train', 'mmsegmentation', config, '--cfg-options', *short)
-    checkpoint = elsewhere / f'work_dirs/{SEGMENTER[:-3]}/iter_2.pth'
+    checkpoint = untrained(f'segmentation/{SEGMENTER}', tmp_path / 'untrained.pth')
     assert 'mIoU' in mim_of_clone('test', 'mmsegmentation', config, '--checkpoint', checkpoint)
 
 

@@ -75,7 +75,7 @@ def model_table(monkeypatch):
     return call
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_tables_agree_with_the_code(model_table):
     model_table('--check')
 
