@@ -190,8 +190,8 @@ def find_resumable(work_dir: str | Path) -> tuple[Path | None, dict[Path, str]]:
     """
     folder = Path(work_dir)
     written = sorted(folder.glob('*.pth'), key=lambda path: path.stat().st_mtime, reverse=True)
-    # The best ones hold no optimizer.
-    candidates = [path for path in written if not path.name.startswith('best_')]
+    # The best ones, and the weights that a run started from, hold no optimizer.
+    candidates = [path for path in written if not path.name.startswith(('best_', 'load_from'))]
     pointer = folder / 'last_checkpoint'
     if pointer.is_file() and (named := pointer.read_text().strip()):
         candidates.insert(0, Path(named))

@@ -217,8 +217,10 @@ def test_restarted_runs_resume_by_themselves(forked, tiny, tmp_path):
     assert 'resumed epoch: 2' in again.text
 
 
-def test_find_resumable_prefers_the_named_one_and_passes_the_best_over(tmp_path):
-    for i, name in enumerate(['epoch_1.pth', 'epoch_2.pth', 'best_mIoU_epoch_2.pth']):
+def test_find_resumable_prefers_the_named_one_and_passes_over_what_holds_no_optimizer(tmp_path):
+    for i, name in enumerate(
+        ['epoch_1.pth', 'epoch_2.pth', 'best_mIoU_epoch_2.pth', 'load_from.pth']
+    ):
         torch.save({'x': torch.zeros(3)}, tmp_path / name)
         os.utime(tmp_path / name, (i, i))
     assert find_resumable(tmp_path) == (tmp_path / 'epoch_2.pth', {})
