@@ -169,5 +169,5 @@ def test_letters_fit_the_image(size):
     assert picture.shape == image.shape
     assert (picture[-1, -1] == (255, 0, 0)).all()
     if min(size) >= 100:
-        letters = np.flatnonzero((picture > 110).all(-1).any(1))
-        assert 7 <= np.ptp(letters) <= max(10, 0.05 * height)
+        letters = np.flatnonzero((picture > 150).all(-1).any(1))
+        assert max(6, 0.02 * height) <= np.ptp(letters) <= max(10, 0.05 * height)
