@@ -12,7 +12,7 @@ FLOORS = [
     ['registry', 'mmcv_operators', 'config_reading', 'zoo', 'vis', 'datasets', 'ops'],
     ['checkpoint'],
     ['models', 'preflight'],
-    ['inference', 'engine'],
+    ['inference', 'engine', 'finetuning'],
     ['tools', 'benchmarks'],
 ]
 # Within a floor, too, nobody imports his neighbour.

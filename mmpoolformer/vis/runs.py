@@ -13,6 +13,9 @@ from matplotlib.patches import Patch
 
 from mmpoolformer.vis.scene import DPI, Scene, draw_scene
 
+# mmseg and mmpretrain count in percent, mmdet in fractions.
+_PERCENT = ('mIoU', 'aAcc', 'accuracy/top1')
+
 
 def draw_grid(
     path: str | Path,
@@ -43,11 +46,20 @@ def draw_grid(
             draw_scene(axis, scene, classes, colours)
     axes[0, 0].set_ylabel('ground truth', fontsize=11)
     axes[1, 0].set_ylabel('prediction', fontsize=11)
-    handles = [
-        Patch(color=c, label=n) for c, n in zip(colours, classes, strict=True) if n != 'background'
-    ]
-    fig.legend(handles=handles, loc='outside lower center', ncols=len(handles), frameon=False)
+    shown = _labels_in([*truths, *predictions]) - {
+        i for i, name in enumerate(classes) if name == 'background'
+    }
+    handles = [Patch(color=colours[i], label=classes[i]) for i in sorted(shown)]
+    columns = min(len(handles), 3 * len(images))
+    if handles:
+        fig.legend(handles=handles, loc='outside lower center', ncols=columns, frameon=False)
     fig.savefig(path, dpi=DPI)
+
+
+def _labels_in(scenes: Sequence[Scene]) -> set[int]:
+    """Return the classes that occur, for the legend."""
+    arrays = [a for scene in scenes for a in (scene.labels, scene.label_map) if a is not None]
+    return {int(label) for array in arrays for label in np.unique(array)} - {255}
 
 
 def draw_curves(path: str | Path, scalars: Sequence[dict], metrics: dict[str, str]) -> None:
@@ -123,8 +135,7 @@ def _score_points(scalars: Sequence[dict], key: str) -> list[tuple[int, float]]:
         if 'loss' in record:
             iteration = record['iter'] if 'epoch' in record else record['step']
         elif key in record:
-            # mmseg counts in percent, mmdet in fractions.
-            score = record[key] / 100 if key == 'mIoU' else record[key]
+            score = record[key] / 100 if key in _PERCENT else record[key]
             points.append((iteration, score))
     return points
 

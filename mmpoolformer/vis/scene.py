@@ -26,6 +26,7 @@ class Scene:
         scores: ``(N,)`` confidences, ``None`` for ground truth.
         masks: ``(N, H, W)`` booleans, ``None`` where there are only boxes.
         label_map: ``(H, W)`` class indices of a segmentation.
+        caption: What is written over the image, such as its class.
     """
 
     boxes: np.ndarray | None = None
@@ -33,6 +34,7 @@ class Scene:
     scores: np.ndarray | None = None
     masks: np.ndarray | None = None
     label_map: np.ndarray | None = None
+    caption: str = ''
 
 
 def draw_scene(
@@ -51,6 +53,8 @@ def draw_scene(
         colours: RGB colour of each class, 0 to 1.
         named: Whether boxes carry the names of their classes beside their scores.
     """
+    if scene.caption:
+        axis.set_title(scene.caption, fontsize=8)
     if scene.label_map is not None:
         overlay = np.zeros((*scene.label_map.shape, 4))
         for label in np.unique(scene.label_map[scene.label_map < len(colours)]):
@@ -58,7 +62,7 @@ def draw_scene(
             overlay[scene.label_map == label] = (*colours[label], alpha)
         axis.imshow(overlay)
         return
-    for i, (x1, y1, x2, y2) in enumerate(scene.boxes):
+    for i, (x1, y1, x2, y2) in enumerate(() if scene.boxes is None else scene.boxes):
         label = scene.labels[i]
         colour = colours[label]
         axis.add_patch(Rectangle((x1, y1), x2 - x1, y2 - y1, fill=False, color=colour, lw=1.6))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
-import pickle
+import os
 import statistics
 import subprocess
 import sys
@@ -12,14 +12,9 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-import cv2
-import numpy as np
-from pycocotools import mask as coco_mask
-from pycocotools.coco import COCO
 from transfer import compare
 
 ROOT = Path(__file__).resolve().parents[2]
-SCORE_THRESHOLD = 0.4  # Below it predictions are left out of the picture, not of the scores.
 
 
 @dataclass(frozen=True)
@@ -69,11 +64,6 @@ def run(*command: str | Path) -> float:
     return time.perf_counter() - start
 
 
-def newest(work_dir: Path, pattern: str) -> Path:
-    """Return the file written last among those that match."""
-    return max(work_dir.glob(pattern), key=lambda path: path.stat().st_mtime)
-
-
 def summarise(task: str, work_dir: Path, scalars: list[dict], seconds: dict, cfg) -> dict:
     """Collect scores, speed and versions, and write them to ``summary.json``."""
     import mmcv
@@ -83,72 +73,22 @@ def summarise(task: str, work_dir: Path, scalars: list[dict], seconds: dict, cfg
     import torch
 
     import mmpoolformer
+    from mmpoolformer.engine.results import read_scores
 
-    scores = json.loads(newest(work_dir / 'test', '*/*.json').read_text())
+    scores = read_scores(work_dir / 'test', TASKS[task].metrics)
     iteration = statistics.median(record['time'] for record in scalars if 'time' in record)
     batch = cfg.train_dataloader.batch_size
     packages = (mmpoolformer, torch, mmengine, mmcv, mmdet, mmseg)
     summary = {
         'task': task,
         'config': TASKS[task].config,
-        **{
-            # mmseg counts in percent, mmdet in fractions.
-            name: round(scores[key] / (100 if task == 'segmentation' else 1), 4)
-            for key, name in TASKS[task].metrics.items()
-        },
+        **{name: round(score, 4) for name, score in scores.items()},
         'seconds': {name: round(value, 1) for name, value in seconds.items()},
         'training images per second': round(batch / iteration, 1),
         'versions': {package.__name__: package.__version__ for package in packages},
     }
     (work_dir / 'summary.json').write_text(json.dumps(summary, indent=2) + '\n')
     return summary
-
-
-def load_detections(cfg, results: list[dict], count: int) -> tuple[list, list, list]:
-    """Return images, ground truths and predictions of the first images that hold objects."""
-    from mmpoolformer.vis.scene import Scene
-
-    dataset = cfg.test_dataloader.dataset
-    coco = COCO(str(ROOT / dataset.data_root / dataset.ann_file))
-    category_ids = coco.getCatIds(catNms=list(dataset.metainfo.classes))
-    images, truths, predictions = [], [], []
-    for result in results:
-        objects = coco.loadAnns(coco.getAnnIds(imgIds=result['img_id']))
-        if len(images) == count or len(objects) < 2:
-            continue
-        found = result['pred_instances']
-        keep = found['scores'].numpy() > SCORE_THRESHOLD
-        with_masks = 'masks' in found
-        x, y, w, h = np.array([o['bbox'] for o in objects]).T
-        images.append(cv2.imread(str(ROOT / result['img_path']))[..., ::-1])
-        truths.append(
-            Scene(
-                boxes=np.stack([x, y, x + w, y + h], axis=1),
-                labels=np.array([category_ids.index(o['category_id']) for o in objects]),
-                masks=np.stack([coco.annToMask(o) for o in objects]) if with_masks else None,
-            )
-        )
-        masks = [m for m, k in zip(found['masks'], keep, strict=True) if k] if with_masks else []
-        predictions.append(
-            Scene(
-                boxes=found['bboxes'].numpy()[keep],
-                labels=found['labels'].numpy()[keep],
-                scores=found['scores'].numpy()[keep],
-                masks=np.stack([coco_mask.decode(m) for m in masks]) if masks else None,
-            )
-        )
-    return images, truths, predictions
-
-
-def load_segmentations(results: list[dict], count: int) -> tuple[list, list, list]:
-    """Return images, true and predicted label maps of the first images that hold objects."""
-    from mmpoolformer.vis.scene import Scene
-
-    chosen = [r for r in results if len(r['gt_sem_seg']['data'].unique()) > 2][:count]
-    images = [cv2.imread(str(ROOT / r['img_path']))[..., ::-1] for r in chosen]
-    truths = [Scene(label_map=r['gt_sem_seg']['data'][0].numpy()) for r in chosen]
-    predictions = [Scene(label_map=r['pred_sem_seg']['data'][0].numpy()) for r in chosen]
-    return images, truths, predictions
 
 
 def print_table(summary: dict, task: str, work_dir: Path) -> None:
@@ -173,6 +113,7 @@ def print_table(summary: dict, task: str, work_dir: Path) -> None:
 
 def main() -> None:
     args = parse_args()
+    os.chdir(ROOT)  # The configs count their paths from here.
     work_dir = args.work_dir or Path('work_dirs') / f'demo_{args.task}'
     if args.task == 'transfer':
         compare(run, ROOT, work_dir)
@@ -192,14 +133,11 @@ def main() -> None:
 
     from mmengine.config import Config
 
+    from mmpoolformer.engine.results import load_pictures
     from mmpoolformer.vis.runs import draw_curves, draw_grid, read_scalars
 
     cfg = Config.fromfile(ROOT / task.config)
-    results = pickle.loads((ROOT / dump).read_bytes())  # Written by the line above.
-    if args.task == 'segmentation':
-        pictures = load_segmentations(results, args.images)
-    else:
-        pictures = load_detections(cfg, results, args.images)
+    pictures = load_pictures(cfg, ROOT / dump, args.images, least_objects=2)
     metainfo = cfg.test_dataloader.dataset.metainfo
     draw_grid(output / 'predictions.png', *pictures, metainfo.classes, metainfo.palette)
     scalars = read_scalars(output)
