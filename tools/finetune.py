@@ -26,7 +26,7 @@ from mmpoolformer.datasets.folders import (
 from mmpoolformer.engine.launch import fail, refuse_problems
 from mmpoolformer.engine.results import load_pictures, read_scores
 from mmpoolformer.finetuning import METHODS, Places, Recipe, Wishes, choose, config_text, shown
-from mmpoolformer.inference.trained_model import distinct_colours
+from mmpoolformer.vis.overlay import distinct_colours
 from mmpoolformer.vis.runs import draw_curves, draw_grid, read_scalars
 from mmpoolformer.zoo.archs import ARCHS
 

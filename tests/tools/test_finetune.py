@@ -18,8 +18,8 @@ NECK = ['model.neck.in_channels=[16,24,32,48]', 'model.neck.out_channels=32']
 ROI = 'model.roi_head'
 SMALL = {
     'retinanet': [
-        *(*BACKBONE, 'model.neck.in_channels=[24,32,48]', 'model.neck.out_channels=32'),
-        *('model.bbox_head.in_channels=32', 'model.bbox_head.feat_channels=32'),
+        *(*BACKBONE, 'model.neck.in_channels=[24,32,48]', 'model.neck.out_channels=64'),
+        *('model.bbox_head.in_channels=64', 'model.bbox_head.feat_channels=64'),
     ],
     'mask_rcnn': [
         *(*BACKBONE, *NECK, 'model.rpn_head.in_channels=32', f'{ROI}.bbox_head.in_channels=32'),
