@@ -5,8 +5,6 @@ from __future__ import annotations
 import argparse
 import re
 import shlex
-import subprocess
-import sys
 from pathlib import Path
 
 from mmengine.config import Config
@@ -23,6 +21,7 @@ from mmpoolformer.datasets.folders import (
     with_splits,
     write_annotations,
 )
+from mmpoolformer.engine.commands import run_python
 from mmpoolformer.engine.launch import fail, refuse_problems
 from mmpoolformer.engine.results import load_pictures, read_scores
 from mmpoolformer.finetuning import METHODS, Places, Recipe, Wishes, choose, config_text, shown
@@ -167,9 +166,7 @@ def run(tool: str, *arguments: str | Path) -> None:
     """Run one of the tools, and end with its status if it fails; it has said why."""
     words = [shown(TOOLS / f'{tool}.py'), *map(str, arguments)]
     print(f'\n$ python {shlex.join(words)}', flush=True)
-    status = subprocess.run([sys.executable, *words]).returncode
-    if status:
-        sys.exit(status)
+    run_python(words)
 
 
 def checkpoint_of(work_dir: Path) -> Path:
@@ -239,7 +236,7 @@ def print_end(config: Path, checkpoint: Path, folder: Folder, scores: dict[str, 
     print(f'  {shown(config.parent / "curves.png")}')
     words = f'{shown(config)} {shown(checkpoint)}'
     print(
-        f'\nNext:\n  python {shown(TOOLS / "predict.py")} {words} PICTURES\n'
+        f'\nNext:\n  python {shown(TOOLS / "visualize.py")} {words} PICTURES\n'
         f'  python {shown(TOOLS / "test.py")} {words}\n'
         f'  python {shown(TOOLS / "train.py")} {shown(config)}   # after changing it'
     )

@@ -18,15 +18,25 @@ NECK = ['model.neck.in_channels=[16,24,32,48]', 'model.neck.out_channels=32']
 ROI = 'model.roi_head'
 SMALL = {
     'retinanet': [
-        *(*BACKBONE, 'model.neck.in_channels=[24,32,48]', 'model.neck.out_channels=64'),
-        *('model.bbox_head.in_channels=64', 'model.bbox_head.feat_channels=64'),
+        *BACKBONE,
+        'model.neck.in_channels=[24,32,48]',
+        'model.neck.out_channels=64',
+        'model.bbox_head.in_channels=64',
+        'model.bbox_head.feat_channels=64',
     ],
     'mask_rcnn': [
-        *(*BACKBONE, *NECK, 'model.rpn_head.in_channels=32', f'{ROI}.bbox_head.in_channels=32'),
-        *(f'{ROI}.bbox_roi_extractor.out_channels=32', f'{ROI}.mask_head.in_channels=32'),
-        *(f'{ROI}.mask_roi_extractor.out_channels=32', f'{ROI}.bbox_head.fc_out_channels=32'),
-        *(f'{ROI}.mask_head.conv_out_channels=32', 'model.rpn_head.feat_channels=32'),
-        *('model.train_cfg.rpn_proposal.max_per_img=50', 'model.test_cfg.rpn.max_per_img=50'),
+        *BACKBONE,
+        *NECK,
+        'model.rpn_head.in_channels=32',
+        'model.rpn_head.feat_channels=32',
+        f'{ROI}.bbox_roi_extractor.out_channels=32',
+        f'{ROI}.bbox_head.in_channels=32',
+        f'{ROI}.bbox_head.fc_out_channels=32',
+        f'{ROI}.mask_roi_extractor.out_channels=32',
+        f'{ROI}.mask_head.in_channels=32',
+        f'{ROI}.mask_head.conv_out_channels=32',
+        'model.train_cfg.rpn_proposal.max_per_img=50',
+        'model.test_cfg.rpn.max_per_img=50',
     ],
     'fpn': [*BACKBONE, *NECK, 'model.decode_head.in_channels=[32,32,32,32]'],
     'classifier': [*BACKBONE, 'model.head.in_channels=48'],
@@ -52,9 +62,9 @@ def test_from_a_folder_to_pictures_and_commands(forked, shapes, tmp_path):
         assert (out / name).stat().st_size > 100
     assert 'pictures of val: top-1 accuracy 0.' in result.out
     commands = [shlex.split(line) for line in result.out.split('Next:\n')[1].splitlines()]
-    assert [command[1].split('/')[-1] for command in commands] == [
-        *('predict.py', 'test.py', 'train.py'),
-    ]
+    names = [command[1].split('/')[-1] for command in commands]
+    assert names == ['visualize.py', 'test.py', 'train.py']
+    assert all((ROOT / 'tools' / name).is_file() for name in names)
     assert all((tmp_path / word).is_file() for word in commands[1][2:])
 
 

@@ -6,8 +6,6 @@ import argparse
 import json
 import os
 import statistics
-import subprocess
-import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -55,12 +53,12 @@ def run(*command: str | Path) -> float:
     Raises:
         SystemExit: With the tool's status if it fails; the tool has said why.
     """
-    command = [sys.executable, *map(str, command)]
-    print(f'\n$ python {" ".join(command[1:])}', flush=True)
+    from mmpoolformer.engine.commands import run_python
+
+    words = [*map(str, command)]
+    print(f'\n$ python {" ".join(words)}', flush=True)
     start = time.perf_counter()
-    status = subprocess.run(command, cwd=ROOT).returncode
-    if status:
-        sys.exit(status)
+    run_python(words, ROOT)
     return time.perf_counter() - start
 
 
