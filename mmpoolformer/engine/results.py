@@ -13,12 +13,11 @@ from mmengine.config import Config
 from pycocotools import mask as coco_mask
 from pycocotools.coco import COCO
 
+from mmpoolformer.vis.runs import PERCENT
 from mmpoolformer.vis.scene import Scene
 
 # Below it predictions are left out of pictures, not of scores.
 SCORE_THRESHOLD = 0.4
-# The libraries count these in percent, all others in fractions.
-_PERCENT = ('mIoU', 'aAcc', 'accuracy/top1')
 Pictures = tuple[list[np.ndarray], list[Scene], list[Scene]]
 
 
@@ -31,7 +30,7 @@ def read_scores(work_dir: Path, metrics: dict[str, str]) -> dict[str, float]:
     """
     newest = max(work_dir.glob('*/*.json'), key=lambda path: path.stat().st_mtime)
     scores = json.loads(newest.read_text())
-    return {name: scores[key] / (100 if key in _PERCENT else 1) for key, name in metrics.items()}
+    return {name: scores[key] / (100 if key in PERCENT else 1) for key, name in metrics.items()}
 
 
 def load_pictures(cfg: Config, dump: Path, count: int, least_objects: int = 1) -> Pictures:

@@ -48,15 +48,57 @@ _TOP = {'accuracy/top1': 'top-1 accuracy'}
 
 METHODS = {
     'retinanet': Method(
-        'RetinaNet', ('boxes', 'polygons'), 'boxes', 1e-4, 16, 2, 800, 12, 1e-3, 4, _BOX
+        title='RetinaNet',
+        takes=('boxes', 'polygons'),
+        writes='boxes',
+        lr=1e-4,
+        batch=16,
+        images=2,
+        short=800,
+        epochs=12,
+        scratch_lr=1e-3,
+        scratch_batch=4,
+        metrics=_BOX,
     ),
     'mask_rcnn': Method(
-        'Mask R-CNN', ('polygons',), 'polygons', 1e-4, 16, 2, 800, 12, 1e-3, 4, _MASK
+        title='Mask R-CNN',
+        takes=('polygons',),
+        writes='polygons',
+        lr=1e-4,
+        batch=16,
+        images=2,
+        short=800,
+        epochs=12,
+        scratch_lr=1e-3,
+        scratch_batch=4,
+        metrics=_MASK,
     ),
-    'fpn': Method('Semantic FPN', ('masks',), 'masks', 2e-4, 32, 4, 512, 64, 5e-4, 8, _PIXEL),
+    'fpn': Method(
+        title='Semantic FPN',
+        takes=('masks',),
+        writes='masks',
+        lr=2e-4,
+        batch=32,
+        images=4,
+        short=512,
+        epochs=64,
+        scratch_lr=5e-4,
+        scratch_batch=8,
+        metrics=_PIXEL,
+    ),
     # Of the 300 epochs on ImageNet a fine-tuning needs a tenth, and a smaller step.
     'classifier': Method(
-        'Classifier', ('classes',), 'classes', 1e-4, 32, 32, 224, 30, 1e-3, 32, _TOP
+        title='Classifier',
+        takes=('classes',),
+        writes='classes',
+        lr=1e-4,
+        batch=32,
+        images=32,
+        short=224,
+        epochs=30,
+        scratch_lr=1e-3,
+        scratch_batch=32,
+        metrics=_TOP,
     ),
 }
 _METHOD_OF = {

@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from mmengine.config import Config
+from mmengine.config import Config
 
+if TYPE_CHECKING:
     from mmpoolformer.inference.trained_model import TrainedModel
 
 
@@ -25,9 +25,7 @@ def load_model(
         CheckpointError: If the checkpoint cannot be read, or any key or shape differs.
         ModelError: If the config has no test pipeline.
     """
-    # Not before it is needed: predictions are read where no torch is installed, too.
-    from mmengine.config import Config
-
+    # Not before it is needed: drawing and grad-cam take a second to import.
     from mmpoolformer.inference.trained_model import TrainedModel
 
     if not isinstance(config, Config):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import colorsys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +19,7 @@ from mmpoolformer.checkpoint import load_weights
 from mmpoolformer.config_reading import datasets, heads, plain, type_name
 from mmpoolformer.models import MetaFormer
 from mmpoolformer.vis.images import FeatureMap
+from mmpoolformer.vis.overlay import distinct_colours
 from mmpoolformer.vis.scene import Scene
 
 # Classes of grad-cam that take a model and its layers, and ask for one class.
@@ -214,17 +214,6 @@ class TrainedModel:
             heat = cam(inputs, [ClassifierOutputTarget(label)])[0]
         height, width = sample.seen.shape[:2]
         return heat[:height, :width]
-
-
-def distinct_colours(count: int) -> list[tuple[int, int, int]]:
-    """Return RGB colours, 0 to 255, around the colour circle.
-
-    Example:
-        >>> distinct_colours(3)
-        [(242, 48, 48), (48, 242, 48), (48, 48, 242)]
-    """
-    circle = (colorsys.hsv_to_rgb(i / count, 0.8, 0.95) for i in range(count))
-    return [tuple(round(255 * c) for c in colour) for colour in circle]
 
 
 def _default_metainfo(dataset: Mapping, scope: str) -> dict:

@@ -14,7 +14,7 @@ from matplotlib.patches import Patch
 from mmpoolformer.vis.scene import DPI, Scene, draw_scene
 
 # mmseg and mmpretrain count in percent, mmdet in fractions.
-_PERCENT = ('mIoU', 'aAcc', 'accuracy/top1')
+PERCENT = ('mIoU', 'aAcc', 'accuracy/top1')
 
 
 def draw_grid(
@@ -135,7 +135,7 @@ def _score_points(scalars: Sequence[dict], key: str) -> list[tuple[int, float]]:
         if 'loss' in record:
             iteration = record['iter'] if 'epoch' in record else record['step']
         elif key in record:
-            score = record[key] / 100 if key in _PERCENT else record[key]
+            score = record[key] / 100 if key in PERCENT else record[key]
             points.append((iteration, score))
     return points
 

@@ -12,8 +12,8 @@ from mmpoolformer.inference.trained_model import (
     ImageError,
     ModelError,
     TrainedModel,
-    distinct_colours,
 )
+from mmpoolformer.vis.overlay import distinct_colours
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ from mmpoolformer.datasets.folders.description import (
     Instance,
     Picture,
 )
-from mmpoolformer.datasets.folders.geometry import is_unturned, make_instance
+from mmpoolformer.datasets.folders.geometry import has_other_size, is_unturned, make_instance
 from mmpoolformer.datasets.folders.pictures import Head, Listing, read_head, split_of_name
 
 LOOKS_FOR = 'a .json file with the lists `images`, `annotations` and `categories`'
@@ -87,7 +87,7 @@ def _classes(contents, findings: Findings) -> tuple[str, ...]:
         counted = {entry.get('category_id') for entry in content['annotations']}
         categories = [c for c in content['categories'] if 'id' in c]
         for category in sorted(categories, key=lambda c: c['id']):
-            name = str(category.get('name', f'class_{category["id"]}'))
+            name = _name_of(category)
             names.setdefault(name, None)
             parents.add(str(category.get('supercategory')))
             if category['id'] in counted:
@@ -99,6 +99,10 @@ def _classes(contents, findings: Findings) -> tuple[str, ...]:
             findings.add('categories only group others, and have no objects', 'left out', name)
             del names[name]
     return tuple(names)
+
+
+def _name_of(category: Mapping[str, Any]) -> str:
+    return str(category.get('name', f'class_{category.get("id")}'))
 
 
 class _Reader:
@@ -124,9 +128,9 @@ class _Reader:
         self.images = content['images']
         index = {name: label for label, name in enumerate(classes)}
         self.labels = {
-            category['id']: index[str(category.get('name', f'class_{category["id"]}'))]
+            category['id']: index[_name_of(category)]
             for category in content['categories']
-            if str(category.get('name', f'class_{category.get("id")}')) in index
+            if _name_of(category) in index
         }
         self.objects = defaultdict(list)
         known = {image.get('id') for image in self.images}
@@ -152,11 +156,9 @@ class _Reader:
             if head is None:
                 continue
             labelled = (image.get('width'), image.get('height'))
-            unturned = is_unturned(head, labelled)
-            if not unturned and all(labelled) and labelled != head.shown:
-                what = 'pictures have another size than when they were labelled'
-                self.findings.add(what, 'left out', name)
+            if has_other_size(head, labelled, self.findings, name):
                 continue
+            unturned = is_unturned(head, labelled)
             entries = self.objects[image.get('id')]
             read = [self._instance(entry, head, unturned) for entry in entries]
             instances = tuple(instance for instance in read if instance)

@@ -112,7 +112,7 @@ class Folder:
         root: The folder.
         format: 'coco', 'yolo', 'voc', 'masks' or 'classes'.
         classes: Names of the classes.
-        pictures: All pictures that can be used, sorted by name.
+        pictures: All pictures that can be used, in the order of the label files.
         findings: What was odd in it.
         mask_values: For 'masks': the label of each value of a mask, or of each RGB colour.
     """

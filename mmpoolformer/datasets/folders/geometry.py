@@ -36,6 +36,17 @@ def is_unturned(head: Head, labelled: tuple[int, int]) -> bool:
     return head.stored != head.shown and labelled == head.stored
 
 
+def has_other_size(
+    head: Head, labelled: tuple[int | None, int | None], findings: Findings, name: str
+) -> bool:
+    """Tell, and note, that a picture has another size than its labels say, turned or not."""
+    if not all(labelled) or labelled == head.shown or is_unturned(head, labelled):
+        return False
+    what = 'pictures have another size than when they were labelled'
+    findings.add(what, 'left out', name)
+    return True
+
+
 def make_instance(
     label: int,
     head: Head,

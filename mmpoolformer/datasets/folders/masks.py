@@ -13,13 +13,31 @@ import numpy as np
 from PIL import Image
 
 from mmpoolformer.datasets.folders.description import Findings, Folder, FolderError, Picture
-from mmpoolformer.datasets.folders.pictures import Listing, normal, read_head, split_of_folders
+from mmpoolformer.datasets.folders.pictures import (
+    Listing,
+    normal,
+    read_head,
+    split_of_folders,
+    text_lines,
+)
 
 LOOKS_FOR = 'two folders, images/ and masks/ (or labels/, annotations/), with files of equal names'
 IGNORED = 255
 _FOLDERS = {
-    *('mask', 'masks', 'label', 'labels', 'annotation', 'annotations', 'gt', 'groundtruth'),
-    *('ground_truth', 'segmentation', 'segmentations', 'segmentationclass', 'seg', 'labelmaps'),
+    'mask',
+    'masks',
+    'label',
+    'labels',
+    'annotation',
+    'annotations',
+    'gt',
+    'groundtruth',
+    'ground_truth',
+    'segmentation',
+    'segmentations',
+    'segmentationclass',
+    'seg',
+    'labelmaps',
 }
 _ENDINGS = re.compile(r'[-_. ]?(mask|masks|label|labels|seg|gt|segmentation|annotation)$', re.I)
 _MASK_SUFFIXES = ('.png', '.tif', '.tiff', '.bmp', '.gif')
@@ -103,9 +121,11 @@ def read_mask(path: Path) -> np.ndarray:
 
 def packed(mask: np.ndarray) -> np.ndarray:
     """Return one number for each pixel, of a colour 0xRRGGBB."""
-    if mask.ndim == 2:
-        return mask
-    red, green, blue = np.moveaxis(mask.astype(np.int32), -1, 0)
+    return mask if mask.ndim == 2 else _packed_colour(np.moveaxis(mask.astype(np.int32), -1, 0))
+
+
+def _packed_colour(colour: Iterable[Any]) -> Any:
+    red, green, blue = colour
     return red << 16 | green << 8 | blue
 
 
@@ -164,9 +184,7 @@ def _named(listing: Listing) -> Mapping[Any, str]:
     for file in listing.files:
         if PurePosixPath(file).name.lower() not in _NAME_FILES:
             continue
-        text = (listing.root / file).read_bytes().decode('utf-8-sig', 'replace')
-        lines = [line.strip() for line in text.splitlines() if line.strip()]
-        lines = [line for line in lines if not line.startswith('#')]
+        lines = [line for line in text_lines(listing.root / file) if line and line[0] != '#']
         if not any(':' in line for line in lines):
             return dict(enumerate(lines))
         try:
@@ -191,12 +209,9 @@ def write_masks(folder: Folder, target: Path) -> None:
         labels = np.full(mask.shape[:2], IGNORED, np.uint8)
         numbers = packed(mask)
         for value, label in folder.mask_values.items():
-            if isinstance(value, tuple) == (mask.ndim == 3):
-                number = value
-                if isinstance(value, tuple):
-                    red, green, blue = value
-                    number = red << 16 | green << 8 | blue
-                labels[numbers == number] = label
+            is_colour = isinstance(value, tuple)
+            if is_colour == (mask.ndim == 3):
+                labels[numbers == (_packed_colour(value) if is_colour else value)] = label
         path = target / f'{picture.name}.png'
         path.parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(labels).save(path)

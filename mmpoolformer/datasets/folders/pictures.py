@@ -20,8 +20,21 @@ from PIL import Image
 from mmpoolformer.datasets.folders.description import Findings, FolderError
 
 SUFFIXES = (
-    *('.jpg', '.jpeg', '.jpe', '.png', '.bmp', '.webp', '.tif', '.tiff', '.gif', '.ppm', '.pgm'),
-    *('.jp2', '.avif', '.heic', '.heif'),
+    '.jpg',
+    '.jpeg',
+    '.jpe',
+    '.png',
+    '.bmp',
+    '.webp',
+    '.tif',
+    '.tiff',
+    '.gif',
+    '.ppm',
+    '.pgm',
+    '.jp2',
+    '.avif',
+    '.heic',
+    '.heif',
 )
 _ORIENTATION = 0x0112  # EXIF's number for it
 _QUARTER_TURNS = (5, 6, 7, 8)
@@ -38,6 +51,12 @@ _SPLIT_OF_WORD = {word: split for split, words in _SPLIT_WORDS.items() for word 
 def normal(name: str) -> str:
     """Return a name as it is compared: macOS writes 'é' as two characters, others as one."""
     return unicodedata.normalize('NFC', name.replace('\\', '/'))
+
+
+def text_lines(path: Path) -> list[str]:
+    """Return the lines of a text, stripped; a mark at its beginning belongs to none of them."""
+    text = path.read_bytes().decode('utf-8-sig', 'replace')
+    return [line.strip() for line in text.splitlines()]
 
 
 def split_of_folders(name: str) -> str:

@@ -12,7 +12,7 @@ from pathlib import Path, PurePosixPath
 from xml.etree import ElementTree
 
 from mmpoolformer.datasets.folders.description import Findings, Folder, Instance, Picture
-from mmpoolformer.datasets.folders.geometry import is_unturned, make_instance
+from mmpoolformer.datasets.folders.geometry import has_other_size, is_unturned, make_instance
 from mmpoolformer.datasets.folders.pictures import (
     Head,
     Listing,
@@ -20,6 +20,7 @@ from mmpoolformer.datasets.folders.pictures import (
     read_head,
     split_of_folders,
     split_of_name,
+    text_lines,
 )
 
 LOOKS_FOR = 'an .xml with <annotation> for each picture'
@@ -69,11 +70,9 @@ def read(listing: Listing, files: list[str]) -> Folder:
         head = read_head(listing.root, sheet.picture, findings)
         if head is None:
             continue
-        unturned = is_unturned(head, sheet.size)
-        if not unturned and all(sheet.size) and sheet.size != head.shown:
-            what = 'pictures have another size than when they were labelled'
-            findings.add(what, 'left out', sheet.picture)
+        if has_other_size(head, sheet.size, findings, sheet.picture):
             continue
+        unturned = is_unturned(head, sheet.size)
         read = [
             _instance(thing, index, start, head, unturned, findings, sheet.file)
             for thing in sheet.objects
@@ -173,7 +172,6 @@ def _splits(listing: Listing) -> dict[str, str]:
         path = PurePosixPath(file)
         if 'ImageSets' not in path.parts or path.stem not in ('train', 'val', 'test'):
             continue
-        text = (listing.root / file).read_bytes().decode('utf-8-sig', 'replace')
-        stems = [line.strip() for line in text.splitlines() if line.strip()]
+        stems = filter(None, text_lines(listing.root / file))
         found |= dict.fromkeys(map(normal, stems), split_of_name(file))
     return found

@@ -24,7 +24,13 @@ from mmpoolformer.datasets.folders.description import (
     Picture,
 )
 from mmpoolformer.datasets.folders.geometry import make_instance
-from mmpoolformer.datasets.folders.pictures import Head, Listing, read_head, split_of_folders
+from mmpoolformer.datasets.folders.pictures import (
+    Head,
+    Listing,
+    read_head,
+    split_of_folders,
+    text_lines,
+)
 
 LOOKS_FOR = 'data.yaml with `names`, or a .txt of `class x y width height` for each picture'
 _NAME_FILES = ('classes.txt', 'obj.names', 'classes.names', 'labels.txt', 'predefined_classes.txt')
@@ -127,8 +133,7 @@ def _names(listing: Listing, data: Mapping[str, Any], data_files: list[str]) -> 
             raise FolderError(f'{place}: `names` must be a list, or numbers and names.') from None
     for file in listing.files:
         if PurePosixPath(file).name.lower() in _NAME_FILES:
-            text = (listing.root / file).read_bytes().decode('utf-8-sig', 'replace')
-            lines = [line.strip() for line in text.splitlines()]
+            lines = text_lines(listing.root / file)
             return {number: line for number, line in enumerate(lines) if line}
     return {}
 
@@ -186,8 +191,7 @@ def _listed(listing: Listing, entry: str, data: Mapping[str, Any]) -> list[str]:
     """Return the pictures that a list of paths, as darknet has them, names."""
     for start in (listing.root / str(data.get('path') or '.'), listing.root):
         if (start / entry).is_file():
-            text = (start / entry).read_bytes().decode('utf-8-sig', 'replace')
-            found = [listing.find(line.strip(), entry) for line in text.splitlines()]
+            found = [listing.find(line, entry) for line in text_lines(start / entry)]
             return [name for name in found if name]
     return []
 
@@ -213,11 +217,10 @@ class _Reader:
         path = self.listing.root / file
         if path.stat().st_size == 0:
             return ()
-        lines = path.read_bytes().decode('utf-8-sig', 'replace').splitlines()
         read = [
             self._instance(line.split(), head, f'{file}:{number}')
-            for number, line in enumerate(lines, 1)
-            if line.strip()
+            for number, line in enumerate(text_lines(path), 1)
+            if line
         ]
         return tuple(instance for instance in read if instance)
 
